@@ -1,0 +1,97 @@
+"""The command ``glueball``.
+
+Each subcommand is a module with ``add_parser(subparsers)`` and ``run(arguments) -> int``. Only the module of the
+subcommand that was asked for is imported, because ``glueball list`` must answer at once and must not pay for the
+engine; the table below holds what the overview of all subcommands needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("glueball.cli.list_entries", "list models, datasets, transforms, losses, metrics, recipes or tasks"),
+    "info": ("glueball.cli.info", "describe one model, dataset, recipe, ..."),
+    "train": ("glueball.cli.train", "train a recipe, on its own data or on yours"),
+    "evaluate": ("glueball.cli.evaluate", "measure a trained run on a data set"),
+    "predict": ("glueball.cli.predict", "predict on files with a trained run"),
+    "plugins": ("glueball.cli.plugins", "list, describe and check plugins"),
+    "doctor": ("glueball.cli.doctor", "say what works on this machine, and what to do about the rest"),
+}
+"""Subcommand -> (its module, its line in the overview)."""
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Parser(argparse.ArgumentParser):
+    """Adds a near name to argparse's complaint about a subcommand that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message:
+            from glueball.catalog.suggestions import near_names
+
+            received = message.partition("invalid choice: ")[2].split("'")
+            near = near_names(received[1], COMMANDS) if len(received) > 1 and self.prog == "glueball" else []
+            if near:
+                message += f". Did you mean '{near[0]}'?"
+        super().error(message)
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The whole parser; ``command`` is the only subcommand that gets its arguments, None gives all of them theirs."""
+    from glueball import __version__
+
+    parser = _Parser(
+        prog="glueball", description="Models, data sets and recipes of all installed plugins, on MXNet or PyTorch."
+    )
+    parser.add_argument("--version", action="version", version=f"glueball {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        if command is None or name == command:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def _asked_command(argv: Sequence[str]) -> str:
+    """The subcommand in ``argv``, or "" where there is none; the main parser's own options take no values."""
+    word = next((word for word in argv if not word.startswith("-")), "")
+    return word if word in COMMANDS else ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``glueball`` and returns its exit status.
+
+    0: done. 1: done, and the answer is no (a check failed, no backend works). 2: could not be done; the reason is on
+    standard error as a sentence. 130: interrupted. A subcommand may return others (143 after SIGTERM).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = _asked_command(words)
+    parser = build_parser(command)
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+
+    from glueball.errors import GlueballError
+
+    try:
+        status = int(importlib.import_module(COMMANDS[command][0]).run(arguments))
+        sys.stdout.flush()
+        return status
+    except GlueballError as error:
+        print(f"glueball: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("glueball: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
