@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from glueball.plugin import Weights
 
-_URLS = ("https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models/{stem}.zip",)
+_STORE = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/models"
 _SOURCE = "GluonCV model zoo"
 
 # Model: (SHA-1 of the .params file, top-1, top-5) on the ImageNet-1k validation pictures, in per cent, at 224 x 224:
@@ -63,13 +63,9 @@ _IMAGENET: dict[str, tuple[str, float | None, float | None]] = {
     "densenet201": ("1cdbc116bc3a1b65832b18cf53e1cb8e7da017eb", 77.32, 93.62),
 }
 
-# Other weights of the same models, kept under their tag. Only the first eight digits of their SHA-1 were published.
-_IMAGENET_BY_TAG: dict[str, tuple[str, float, float]] = {
-    "mobilenet1.0": ("cce75496", 72.93, 91.14),
-    "resnet50_v1d": ("00319ddc", 78.48, 94.2),
-    "resnet101_v1d": ("8659a9d6", 79.78, 94.8),
-    "resnet152_v1d": ("cfe0220d", 80.26, 95.0),
-}
+# GluonCV also keeps older runs of mobilenet1.0 (cce75496), resnet50_v1d (00319ddc), resnet101_v1d (8659a9d6) and
+# resnet152_v1d (cfe0220d). Only these eight digits of their hashes were ever published, too few to trust a download
+# by: such a file can be given to get_model by its path.
 
 # Model: (SHA-1, top-1 of plain training, top-1 with mixup) on the CIFAR-10 test pictures. Both were published next to
 # one file without saying which run the file is from.
@@ -90,9 +86,6 @@ def official(model: str) -> dict[str, Weights]:
         sha1, top1, top5 = _IMAGENET[model]
         metrics = {"top1": top1, "top5": top5} if top1 is not None and top5 is not None else {}
         found["imagenet1k"] = _weights(model, sha1, 1000, metrics)
-    if model in _IMAGENET_BY_TAG:
-        tag, top1, top5 = _IMAGENET_BY_TAG[model]
-        found[tag] = _weights(model, tag, 1000, {"top1": top1, "top5": top5})
     if model in _CIFAR10:
         sha1, plain, mixup = _CIFAR10[model]
         found["cifar10"] = _weights(model, sha1, 10, {"top1": plain, "top1_mixup": mixup})
@@ -105,6 +98,12 @@ def models() -> list[str]:
 
 
 def _weights(model: str, sha1: str, classes: int, metrics: dict[str, float]) -> Weights:
+    stem = f"{model}-{sha1[:8]}"
     return Weights(
-        file=f"{model}-{sha1[:8]}.params", sha1=sha1, urls=_URLS, classes=classes, metrics=metrics, source=_SOURCE
+        file=f"{stem}.params",
+        sha1=sha1,
+        url=(f"{_STORE}/{stem}.zip",),
+        classes=classes,
+        metrics=metrics,
+        source=_SOURCE,
     )
