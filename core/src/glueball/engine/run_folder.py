@@ -1,0 +1,139 @@
+"""Where a run keeps its files, and the lock that keeps a second process out of it.
+
+    RUN/checkpoints/             what a resumed run needs
+    RUN/weights/{best,last}.safetensors
+    RUN/recipe.json              what was asked for
+    RUN/run.json                 what prediction needs: task, model, classes, preprocessing
+    RUN/environment.json         what it ran on
+    RUN/log.jsonl                one JSON object a line
+    RUN/events.out.tfevents.*    the same for TensorBoard
+    RUN/curves.png, RUN/predictions.png
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from glueball.errors import OptionError, TrainingError
+from glueball.files import write_text
+
+_LOCK = ".lock"
+# What a run writes. --overwrite removes these and nothing else: a mistyped --out must not cost anybody their files.
+_OWN_FILES = ("recipe.json", "run.json", "environment.json", "log.jsonl", "curves.png", "predictions.png")
+_OWN_FOLDERS = ("checkpoints", "weights", "bad_batches")
+
+
+class RunFolder:
+    """The folder of one run, locked while a trainer uses it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock: BinaryIO | None = None
+
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    weights = property(lambda self: self.path / "weights")
+    recipe = property(lambda self: self.path / "recipe.json")
+    description = property(lambda self: self.path / "run.json")
+    environment = property(lambda self: self.path / "environment.json")
+    log = property(lambda self: self.path / "log.jsonl")
+    curves = property(lambda self: self.path / "curves.png")
+    predictions = property(lambda self: self.path / "predictions.png")
+
+    def is_used(self) -> bool:
+        """Whether the folder holds anything besides a lock."""
+        return self.path.is_dir() and any(item.name != _LOCK for item in self.path.iterdir())
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Creates or takes over the folder and locks it.
+
+        Raises:
+            OptionError: the folder has content and neither ``resume`` nor ``overwrite`` says what to do with it.
+            TrainingError: another process trains in it, or it cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OptionError(f"A run needs a folder. {self.path} is a file; choose another with --out.")
+        if self.is_used() and not resume and not overwrite:
+            hint = "--resume goes on with it, " if self.recipe.exists() else ""
+            raise OptionError(
+                f"The run folder {self.path} is not empty. {hint}--overwrite starts anew in it, "
+                f"--out takes another folder."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if overwrite and not resume:
+                self._remove_run()
+        except OSError as error:
+            self.close()
+            raise TrainingError(
+                f"The run folder {self.path} cannot be written: {error}. Choose another with --out."
+            ) from error
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Writes readable JSON under a temporary name and renames it."""
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, path: Path) -> Any:
+        """Reads what ``write_json`` wrote.
+
+        Raises:
+            OptionError: the file is missing or not JSON, so the folder is no run (or no longer one).
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise OptionError(
+                f"{self.path} is not the folder of a run: it has no {path.name}. "
+                f"Expected the folder that `glueball train` wrote (--out)."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise OptionError(f"{path} cannot be read: {error}") from error
+
+    def _remove_run(self) -> None:
+        for name in _OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for events in self.path.glob("events.out.tfevents.*"):
+            events.unlink()
+        for name in _OWN_FOLDERS:
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
+
+    def _take_lock(self) -> None:
+        file = open(self.path / _LOCK, "a+b")  # noqa: SIM115 - the lock lives as long as the file is open
+        try:
+            _lock_file(file)
+        except OSError:
+            file.seek(0)
+            owner = file.read().decode(errors="replace").strip()
+            file.close()
+            raise TrainingError(
+                f"Another process{f' ({owner})' if owner else ''} trains in {self.path}. "
+                f"Wait for it, stop it, or take another folder with --out."
+            ) from None
+        # The system releases the lock when this process ends, however it ends: no stale locks.
+        file.truncate(0)
+        file.write(f"process {os.getpid()}\n".encode())
+        file.flush()
+        self._lock = file
+
+
+def _lock_file(file: BinaryIO) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
