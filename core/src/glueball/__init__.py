@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glueball import autograd, backend, catalog, data, engine, errors, init, loss, nn, ops, plugin, weights
     from glueball.engine import load
-    from glueball.init import seed
     from glueball.models import get_model, list_models
     from glueball.named import (
         get_dataset,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         list_tasks,
         list_transforms,
     )
+    from glueball.seeding import seed
 
 __version__ = "0.1.0"
 
@@ -59,7 +59,7 @@ _PUBLIC = {
     "nn": "glueball.nn",
     "ops": "glueball.ops",
     "plugin": "glueball.plugin",
-    "seed": "glueball.init:seed",
+    "seed": "glueball.seeding:seed",
     "weights": "glueball.weights",
 }
 

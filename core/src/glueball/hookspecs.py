@@ -80,7 +80,7 @@ def register_datasets(register: Register) -> None:
 
         @hookimpl
         def register_datasets(register):
-            register("flowers102", "glueball_flowers.datasets:Flowers102", summary="102 kinds of flowers, 8,189 pictures.")
+            register("flowers102", "glueball_flowers.datasets:Flowers102", summary="8,189 pictures of 102 flowers.")
     """
 
 
@@ -99,7 +99,7 @@ def register_transforms(register: Register) -> None:
 
         @hookimpl
         def register_transforms(register):
-            register("petal_jitter", "glueball_flowers.transforms:PetalJitter", summary="Moves hues within those of petals.")
+            register("petal_jitter", "glueball_flowers.transforms:PetalJitter", summary="Moves hues as petals vary.")
     """
 
 

@@ -86,6 +86,7 @@ class Register(Protocol):
             input_shape: (channels, height, width) or whatever one sample has, without the batch.
             test_input_shape: a smaller shape that the model accepts too, for ``glueball.testing.check_plugin``.
             classes: how many classes the model has unless ``get_model(classes=...)`` says otherwise.
+            initializer: name of the default initialiser ("xavier", "msraprelu", ...); absent: Gluon's default.
             weights: tag -> Weights; the first tag is what ``pretrained=True`` means.
 
         Raises:

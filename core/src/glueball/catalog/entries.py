@@ -138,6 +138,10 @@ _METADATA_CHECKS = {
         lambda value: isinstance(value, str) and bool(re.fullmatch("[a-z][a-z0-9_]*", value)),
         "the name of a task such as 'image_classification'",
     ),
+    "initializer": (
+        lambda value: isinstance(value, str) and bool(value),
+        "the name of an initialiser such as 'xavier'",
+    ),
     "backends": (_is_names, "a tuple with at least one name of a backend, such as ('torch',)"),
     "input_shape": (_is_shape, "a tuple of positive integers such as (3, 224, 224)"),
     "test_input_shape": (_is_shape, "a tuple of positive integers such as (3, 32, 32)"),

@@ -48,7 +48,7 @@ def unknown(kind: str, name: str, entries: Iterable[Entry], plugins: Iterable[Pl
         )
     for info in of_family:
         if info.state != "active" and info is not plugin:
-            message += f" Such names come with the plugin '{info.name}', which is {info.state}: {info.reason}"
+            message += f" Such names come with the plugin '{info.name}' ({info.state}): {info.reason}"
     message += f" 'glueball list {PLURALS[kind]}' shows all {len(known)}."
     return UnknownNameError(message)
 
