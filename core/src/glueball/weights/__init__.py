@@ -8,5 +8,7 @@ from __future__ import annotations
 
 from glueball.weights.formats import load, save
 from glueball.weights.matching import load_into
+from glueball.weights.pretrained import load_pretrained
+from glueball.weights.store import home, locate
 
-__all__ = ["load", "load_into", "save"]
+__all__ = ["home", "load", "load_into", "load_pretrained", "locate", "save"]
