@@ -19,7 +19,7 @@ from glueball.errors import WeightsError
 from glueball.weights.params import map_file, widen_bfloat16
 
 _BFLOAT16 = "BF16"
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),

@@ -160,7 +160,8 @@ def _fetch(weights: Weights, url: str, fetched: Path, target: Path, is_archive: 
         received = file_hash(content, weights.sha1)
         if received != weights.sha1:
             raise _WrongContentError(
-                f"{url} sent a file with another hash, which was removed. Expected: {weights.sha1}. Received: {received}."
+                f"{url} sent a file with another hash, which was removed. Expected: {weights.sha1}. "
+                f"Received: {received}."
             )
         os.replace(content, target)
     finally:
