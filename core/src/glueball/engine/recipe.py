@@ -124,6 +124,8 @@ class Recipe:
     seed: int = attrs.field(default=0, validator=[ge(0), instance_of(int)])
     workers: int = attrs.field(default=0, validator=ge(0))
     worker_type: str = attrs.field(default="thread", validator=in_(("thread", "process")))
+    last_batch: str = attrs.field(default="discard", validator=in_(("discard", "keep")))
+    """What happens to the smaller batch at the end of a training epoch."""
     on_bad_sample: str = attrs.field(default="raise", validator=in_(("raise", "skip")))
     monitor: str = ""
     """The validation metric that decides which weights are best; empty takes the task's first metric."""

@@ -1,0 +1,83 @@
+"""Measuring a network on a data set."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from glueball.engine import measures
+from glueball.engine.measures import Metric
+from glueball.engine.prefetch import Prefetcher
+from glueball.engine.task import Task
+from glueball.errors import DataError
+
+_RUN_AHEAD = 2
+"""Batches computed before the first one's results are read: the device never waits for the host."""
+
+
+def evaluate(
+    task: Task,
+    predict: Callable[..., Any],
+    loader: Any,
+    backend: Any,
+    device: str,
+    *,
+    check: Callable[[], None] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """The metrics of the task over all batches of ``loader``.
+
+    Args:
+        predict: ``backend.predictor(...)``.
+        check: called before each batch; may raise to end the evaluation.
+        tick: called after each batch, for a progress bar.
+
+    Raises:
+        DataError: there is not a single sample.
+    """
+    metrics: list[Metric] = task.build_metrics(training=False)
+    batch_size = task.recipe.batch_size
+    running: deque[tuple[tuple[np.ndarray, ...], tuple[Any, ...]]] = deque()
+    samples = 0
+
+    def finish(batch: tuple[np.ndarray, ...], outputs: tuple[Any, ...]) -> None:
+        count = len(batch[0])
+        task.update_metrics(metrics, batch, tuple(backend.numpy(output)[:count] for output in outputs))
+
+    def to_device(array: np.ndarray) -> Any:
+        return backend.array(array, device)
+
+    def inputs_only() -> Any:
+        for batch in loader:
+            hosts.append(tuple(batch))
+            yield tuple(pad(array, batch_size) for array in task.inputs(tuple(batch)))
+
+    hosts: deque[tuple[np.ndarray, ...]] = deque()
+    with Prefetcher(inputs_only(), to_device, check=check) as batches:
+        for batch in batches:
+            host = hosts.popleft()
+            outputs = predict(*batch.device)
+            running.append((host, tuple(outputs) if isinstance(outputs, (list, tuple)) else (outputs,)))
+            samples += len(host[0])
+            if len(running) > _RUN_AHEAD:
+                finish(*running.popleft())
+            if tick is not None:
+                tick()
+    while running:
+        finish(*running.popleft())
+    if not samples:
+        raise DataError("There is nothing to evaluate on: the data set gave no samples.")
+    return measures.values(metrics)
+
+
+def pad(array: np.ndarray, count: int) -> np.ndarray:
+    """``array`` with its last row repeated up to ``count`` rows: compiled networks want one shape only."""
+    missing = count - len(array)
+    if missing <= 0 or not len(array):
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+

@@ -1,0 +1,199 @@
+"""What ties a family of models to the engine: its batches, its training graph, its metrics, its predictions.
+
+The trainer knows none of these; a family subclasses ``Task`` and overrides what differs. Everything takes and gives
+NumPy, except what its docstring says to be on the device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glueball.engine.measures import Metric
+from glueball.engine.recipe import Component, Recipe
+from glueball.errors import DataError, OptionError
+
+logger = logging.getLogger("glueball.engine")
+
+SPLITS = ("train", "validation", "test")
+
+
+class Task:
+    """The base of all tasks. One object serves one run (or one evaluation) and builds things when first asked."""
+
+    default_metrics: tuple[Component, ...] = ()
+    """What is measured when a recipe names no metrics; the first one decides which weights are best."""
+    lower_is_better: frozenset[str] = frozenset({"loss"})
+    """Names of metrics of which less is better."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._datasets: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Data
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def component(self, split: str) -> Component | None:
+        """What the recipe names for a split: "test" falls back to "validation".
+
+        Raises:
+            OptionError: there is no such split.
+        """
+        data = self.recipe.data
+        if split == "train":
+            return data.train
+        if split == "validation":
+            return data.validation
+        if split == "test":
+            return data.test or data.validation
+        raise OptionError(f"A split is one of {', '.join(SPLITS)}. Received: {split!r}.")
+
+    def source(self, split: str) -> Any:
+        """The data set as its plugin gives it, without transforms; None if the recipe has none for this split."""
+        if split not in self._datasets:
+            from glueball.named import get_dataset
+
+            component = self.component(split)
+            self._datasets[split] = None if component is None else get_dataset(component.name, **component.options)
+        return self._datasets[split]
+
+    def dataset(self, split: str, *, training: bool) -> Any:
+        """The data set ready for batches; ``training`` turns random transforms on. None where there is no data."""
+        return self.source(split)
+
+    def batchify(self) -> Callable[[Sequence[Any]], Any] | None:
+        """What makes a batch of samples; None stacks them."""
+        return None
+
+    def batch_transform(self) -> Callable[[Any, np.random.Generator], Any] | None:
+        """What happens to a training batch as a whole (mixup and the like), before it goes to the device."""
+        return None
+
+    def loader(self, split: str, *, training: bool) -> Any:
+        """A ``glueball.data.DataLoader`` over a split; None where there is no data."""
+        from glueball.data import DataLoader
+
+        dataset = self.dataset(split, training=training)
+        if dataset is None:
+            return None
+        recipe = self.recipe
+        # A last, smaller batch would be compiled a second time and is noisier; but a tiny data set has no other.
+        discard = training and recipe.last_batch == "discard" and len(dataset) >= recipe.batch_size
+        return DataLoader(
+            dataset,
+            recipe.batch_size,
+            shuffle=training,
+            last_batch="discard" if discard else "keep",
+            batchify=self.batchify(),
+            workers=recipe.workers,
+            worker_type=recipe.worker_type,
+            seed=recipe.seed,
+            batch_transform=self.batch_transform() if training else None,
+            on_error=recipe.on_bad_sample,
+        )
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Network
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def build_network(self) -> Any:
+        """The network to train, with its first weights."""
+        from glueball.models import get_model
+
+        spec = self.recipe.model
+        return get_model(spec.name, pretrained=spec.pretrained, classes=spec.classes, **spec.options)
+
+    def training_graph(self, network: Any) -> Any:
+        """A HybridBlock that holds ``network``: ``graph(*batch)`` returns ``(loss, *outputs)``, all on the device."""
+        raise NotImplementedError(f"{type(self).__name__} must implement training_graph().")
+
+    def example_inputs(self) -> tuple[np.ndarray, ...]:
+        """A batch of one, as the network sees it at inference: it settles the shapes of deferred parameters.
+
+        Raises:
+            DataError: there is no sample to take.
+        """
+        dataset = self.dataset("train", training=False)
+        if not len(dataset):
+            raise DataError("The training data hold no samples.")
+        batchify = self.batchify()
+        sample = dataset[0]
+        batch = batchify([sample]) if batchify is not None else tuple(np.asarray(part)[None] for part in sample)
+        return self.inputs(tuple(batch))
+
+    def remarks(self) -> list[str]:
+        """What the user should know before training starts: how data were split, which head was replaced."""
+        return []
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def set_device(self, device: str) -> None:
+        """Where training happens, for tasks that compute something besides the graph (a teacher's answers)."""
+
+    def complete_batch(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Adds to a batch on the device what must be computed there; waits for nothing."""
+        return batch
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Measuring
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def build_metrics(self, *, training: bool) -> list[Metric]:
+        """The metrics of the recipe, or the task's own."""
+        from glueball.named import get_metric
+
+        return [get_metric(item.name, **item.options) for item in self.recipe.metrics or self.default_metrics]
+
+    def update_metrics(
+        self, metrics: Sequence[Metric], batch: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...]
+    ) -> None:
+        """Shows a batch and what the network said about it to the metrics."""
+        for metric in metrics:
+            metric.update(batch[1], outputs[0])
+
+    def inputs(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The part of a batch that the network sees at inference."""
+        return batch[:1]
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # After training
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """What prediction needs besides weights, in terms that JSON knows; becomes part of ``run.json``."""
+        spec = self.recipe.model
+        return {"model": {"name": spec.name, "options": dict(spec.options), "classes": spec.classes}}
+
+    @classmethod
+    def restore_network(cls, description: Mapping[str, Any]) -> Any:
+        """The network of a description, without its weights."""
+        from glueball.models import get_model
+
+        model = description["model"]
+        return get_model(model["name"], classes=model["classes"], **model["options"])
+
+    @classmethod
+    def predictor(cls, description: Mapping[str, Any], network: Any, *, device: str, precision: str) -> Any:
+        """What ``glueball.load`` returns: a callable on files, pictures, sentences, whatever the family predicts on."""
+        raise NotImplementedError(f"{cls.__name__} has no predictor.")
+
+    def draw_predictions(self, predict: Callable[..., Any], path: Path) -> str | None:
+        """Draws some predictions on held-out data. Returns None, or why nothing was drawn.
+
+        ``predict`` maps arrays of inputs (NumPy) to outputs (NumPy).
+        """
+        return "this task draws no predictions"
+
+    def retarget(self, recipe: Recipe, data: str) -> Recipe:
+        """The recipe with ``data`` (a folder or file) in place of its test data: ``glueball evaluate RUN --data``.
+
+        Raises:
+            OptionError: this task cannot evaluate on other data.
+        """
+        raise OptionError(f"Runs of the task {recipe.task!r} cannot be evaluated on other data.")

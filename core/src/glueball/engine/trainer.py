@@ -1,0 +1,635 @@
+"""``Trainer``: runs a recipe, and leaves a folder from which the run can go on, be measured and be used.
+
+The loop is short because its parts know their business: ``Measurements`` what waits on the device, ``Prefetcher`` what
+comes next, ``CheckpointFolder`` what is safe, ``SignalGuard`` who wants to stop. The host never waits for the device
+between two log points.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from glueball.engine import curves, environment, random_state, specification
+from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
+from glueball.engine.evaluation import evaluate
+from glueball.engine.logs import RunLog
+from glueball.engine.measures import BadLoss, Measurements, Waiting
+from glueball.engine.prefetch import LoadedBatch, Prefetcher
+from glueball.engine.progress import Progress
+from glueball.engine.recipe import Recipe
+from glueball.engine.run_folder import RunFolder
+from glueball.engine.schedules import Schedule
+from glueball.engine.signals import SignalGuard, StopRequest, end_process
+from glueball.engine.task import Task
+from glueball.errors import CheckpointError, OptionError, TrainingError
+
+logger = logging.getLogger("glueball.engine")
+
+RUN_FORMAT = 1
+"""Version of ``run.json``."""
+
+_CURVES_EVERY_SECONDS = 20.0
+_MAX_BAD_BATCHES = 20
+# Fields that may differ between a stopped run and its resumption: they change no number that is computed.
+_HARMLESS = ("workers", "worker_type", "log_every", "checkpoint_every", "keep_checkpoints", "nan_policy")
+
+
+@attrs.frozen(kw_only=True)
+class TrainingResult:
+    """What ``fit`` returns."""
+
+    metrics: Mapping[str, float]
+    """The validation metrics of the best epoch (without validation data: the training metrics of the last)."""
+    best_epoch: int | None
+    epochs: int
+    """Finished epochs."""
+    seconds: float
+    out: Path
+    """The run folder."""
+    ended: str
+    """Why training ended: "done", "no gain" (patience) or "bad loss"."""
+
+
+class Trainer:
+    """Trains, measures and uses one recipe.
+
+    Args:
+        recipe: what to do; ``recipe.override({...})`` changes it.
+        out: the run folder; ``runs/<recipe>`` by default.
+        device: "cpu", "cuda:0", ...; the backend's best one by default.
+        resume: go on with the run in ``out`` from its last good checkpoint (or begin, if there is none).
+        overwrite: remove the run in ``out`` and begin anew.
+        allow_changes: resume although the recipe has changed since.
+        quiet: no progress bar and no sentences on the console.
+        compile: compile the training step where the backend can.
+
+    Raises:
+        OptionError: the folder is in use, the device does not exist, or the precision does not work on it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        allow_changes: bool = False,
+        quiet: bool = False,
+        compile: bool = True,
+    ) -> None:
+        from glueball import backend
+        from glueball.named import get_task
+
+        self.recipe = recipe
+        self.backend = backend.current()
+        self.device = checked_device(self.backend, device)
+        self.precision = choose_precision(self.backend, recipe.precision, self.device)
+        self.folder = RunFolder(Path("runs") / recipe.name if out is None else out)
+        self.task: Task = get_task(recipe.task, recipe=recipe)
+        self.quiet = quiet
+        self._resume, self._overwrite, self._allow_changes = resume, overwrite, allow_changes
+        self._compile = compile
+        self._signals = SignalGuard()
+        self._checkpoints = CheckpointFolder(self.folder.checkpoints, keep=recipe.keep_checkpoints)
+        self._progress = Progress()
+        self._validation_loader: Any = None
+        self._predict: Any = None
+        self._network: Any = None
+        self._step: Any = None
+        self._log: RunLog
+        self._curves_drawn = 0.0
+        self._session_start = 0.0
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # What callers use
+    # ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Any:
+        """The network that is trained, or was."""
+        if self._network is None:
+            self._build_network()
+        return self._network
+
+    def fit(self) -> TrainingResult:
+        """Trains to the end of the recipe.
+
+        SIGINT and SIGTERM save a checkpoint first; then SIGINT becomes KeyboardInterrupt and SIGTERM exit status 143.
+
+        Raises:
+            TrainingError: the loss is not finite under the policy "raise"; the batch is saved and named. Or another
+                process trains in the folder.
+            CheckpointError: a checkpoint could not be written (full disk), or none of those present can be used.
+            OptionError: the folder is not empty, or the recipe differs from that of the run to resume.
+        """
+        self.folder.open(resume=self._resume, overwrite=self._overwrite)
+        stop: int | None = None
+        try:
+            with self._signals:
+                self._prepare()
+                try:
+                    self._run()
+                except StopRequest as request:
+                    stop = request.number
+                    self._stop(stop)
+            if stop is None:
+                return self._result()
+        finally:
+            self._close()
+        end_process(stop)
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """Metrics of the current weights on a split of the recipe's data.
+
+        Raises:
+            OptionError: the recipe names no data for the split.
+        """
+        loader = self.task.loader(split, training=False)
+        if loader is None:
+            raise OptionError(f"The recipe {self.recipe.name!r} names no {split} data.")
+        return self._evaluate(loader, split)
+
+    def predict(self, *inputs: np.ndarray) -> Any:
+        """What the network says about a batch of preprocessed inputs, as NumPy."""
+        return self._predict_arrays(*inputs)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Before the first step
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _build_network(self) -> None:
+        random_state.seed_everything(self.backend, self.recipe.seed)
+        self.task.set_device(self.device)
+        network = self.task.build_network()
+        self._network = self.backend.to_device(network, self.device)
+        # Layers that learn their input size from the first batch need one before anything can be saved or restored.
+        self._network(*(self.backend.array(array, self.device) for array in self.task.example_inputs()))
+
+    def _prepare(self) -> None:
+        recipe = self.recipe
+        self._check_recipe()
+        self._checkpoints.clean()
+        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
+        self._build_network()
+        self._loader = self.task.loader("train", training=True)
+        if self._loader is None or not len(self._loader):
+            raise OptionError(f"The recipe {recipe.name!r} has no training data.")
+        self._validation_loader = self.task.loader("validation", training=False)
+        steps_per_epoch = math.ceil(len(self._loader) / recipe.accumulate)
+        self._schedule = Schedule(recipe.schedule, recipe.learning_rate, steps_per_epoch * recipe.epochs, steps_per_epoch)
+        graph = self.task.training_graph(self._network)
+        self._step = self.backend.training_step(self._network, graph, self._step_options(), self.device)
+        self._measurements = Measurements(
+            self.task.build_metrics(training=True), self.backend.numpy, self.task.update_metrics
+        )
+        self._measurements.reset()
+        self.folder.write_json(self.folder.recipe, recipe.to_dict())
+        self.folder.write_json(self.folder.environment, environment.describe(self.backend, self.device))
+        self._write_description()
+        self._begin_or_resume()
+
+    def _step_options(self) -> Any:
+        from glueball.backend.base import StepOptions
+
+        recipe = self.recipe
+        return StepOptions(
+            optimizer=recipe.optimizer,
+            rules=recipe.parameter_rules(),
+            precision=self.precision,
+            accumulate=recipe.accumulate,
+            clip_norm=recipe.clip_norm,
+            ema_decay=recipe.ema_decay,
+            compile=self._compile,
+        )
+
+    def _check_recipe(self) -> None:
+        """A run goes on with the recipe that it began with, or says what would change."""
+        if not (self._resume and self.folder.recipe.exists()):
+            return
+        old = self.folder.read_json(self.folder.recipe)
+        changes = [
+            line
+            for line in specification.differences(old, self.recipe.to_dict())
+            if not line.startswith(tuple(f"{name}:" for name in _HARMLESS))
+        ]
+        if changes and not self._allow_changes:
+            raise OptionError(
+                f"The recipe is not the one that the run in {self.folder.path} began with:\n  "
+                + "\n  ".join(changes)
+                + "\nResume with the same options, or accept the changes with --allow-changes."
+            )
+
+    def _begin_or_resume(self) -> None:
+        checkpoint = self._checkpoints.load_last() if self._resume else None
+        recipe, progress = self.recipe, self._progress
+        if checkpoint is not None:
+            self._restore(checkpoint)
+            progress = self._progress
+            self._log.say(
+                f"Resuming {self.folder.path} from epoch {progress.epoch + 1}, batch {progress.batch} "
+                f"({checkpoint.path.name if checkpoint.path else ''})"
+            )
+            return
+        self._log.truncate({"log": 0, "events": 0})
+        self._log.event(
+            "start",
+            recipe=recipe.name,
+            model=recipe.model.name,
+            backend=self.backend.name,
+            device=self.device,
+            precision=self.precision,
+            batches=len(self._loader),
+            batch_size=recipe.batch_size,
+        )
+        parameters = sum(int(np.prod(item.shape)) for item in self.backend.parameters(self._network).values())
+        self._log.say(
+            f"Training {recipe.model.name} ({parameters:,} values) by recipe {recipe.name} on {self.backend.name} "
+            f"{self.device} in {self.precision}: {recipe.epochs} epochs of {len(self._loader)} batches of "
+            f"{recipe.batch_size}"
+        )
+        for sentence in self.task.remarks():
+            self._log.say(sentence)
+            self._log.event("remark", text=sentence)
+        if recipe.nan_policy in ("skip", "stop"):
+            self._save()  # these policies go back to a checkpoint, so there must be one before the first step
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # The loop
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        progress, recipe = self._progress, self.recipe
+        while progress.ended is None and progress.epoch < recipe.epochs:
+            try:
+                with self._clock():
+                    self._train_epoch()
+                    row = self._end_epoch()
+            except BadLoss as bad:
+                self._handle_bad_loss(bad)
+                progress = self._progress
+                continue
+            self._close_epoch(row)
+        if progress.ended is None:
+            progress.ended = "done"
+        self._finish()
+
+    def _train_epoch(self) -> None:
+        progress, recipe = self._progress, self.recipe
+        self._loader.set_epoch(progress.epoch)
+        self.task.set_epoch(progress.epoch)
+        # After the last batch there is nothing to load: such a run was stopped before or during its validation.
+        if progress.batch < len(self._loader):
+            if progress.loader is not None:
+                self._loader.load_state_dict(progress.loader)
+            self._train_batches()
+        if self._step.flush(self._schedule(progress.step)):
+            progress.step += 1
+
+    def _train_batches(self) -> None:
+        progress, recipe = self._progress, self.recipe
+        bad = {batch for epoch, batch in progress.bad_batches if epoch == progress.epoch}
+        prefetcher = Prefetcher(self._loader, self._to_device, state=self._loader.state_dict, check=self._signals.check)
+        title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
+        with prefetcher, self._bar(title, len(self._loader), progress.batch) as bar:
+            for loaded in prefetcher:
+                if progress.batch in bad:
+                    progress.batch += 1
+                    progress.loader = loaded.loader_state
+                    continue
+                self._train_batch(loaded)
+                bar.update()
+                if progress.batch % recipe.log_every == 0:
+                    self._log_interval(bar)
+                if recipe.checkpoint_every and progress.batch % recipe.checkpoint_every == 0:
+                    self._save()
+        progress.batch = len(self._loader)
+
+    def _train_batch(self, loaded: LoadedBatch) -> None:
+        progress = self._progress
+        batch = self.task.complete_batch(loaded.device)
+        output = self._step(batch, self._schedule(progress.step))
+        self._measurements.add(Waiting(progress.batch, loaded.host, output.loss, output.outputs))
+        progress.batch += 1
+        progress.samples += len(loaded.host[0])
+        progress.loader = loaded.loader_state
+        progress.step += bool(output.updated)
+
+    def _log_interval(self, bar: Any) -> None:
+        progress = self._progress
+        self._measurements.read()
+        loss = self._measurements.end_interval()
+        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self._log.scalars(
+            "step",
+            progress.step,
+            {"step_loss": loss, "learning_rate": self._schedule(progress.step)},
+            epoch=progress.epoch + 1,
+            batch=progress.batch,
+        )
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Training metrics of the epoch, and validation if it is due: the epoch's row of the history."""
+        progress, recipe = self._progress, self.recipe
+        self._measurements.read()
+        trained = {f"train_{name}": value for name, value in self._measurements.values().items()}
+        row: dict[str, Any] = {"epoch": progress.epoch + 1, **trained}
+        row["learning_rate"] = self._schedule(max(0, progress.step - 1))
+        due = (progress.epoch + 1) % recipe.validate_every == 0 or progress.epoch + 1 == recipe.epochs
+        if self._validation_loader is not None and due:
+            with self._step.ema_weights():
+                measured = self._evaluate(self._validation_loader, "validation")
+                row.update({f"validation_{name}": value for name, value in measured.items()})
+                self._judge(measured)
+        return row
+
+    def _judge(self, measured: Mapping[str, float]) -> None:
+        """Keeps the weights if they are the best so far; counts how long they have not been."""
+        progress, recipe = self._progress, self.recipe
+        name = recipe.monitor or next(iter(measured))
+        if name not in measured:
+            raise OptionError(f"monitor={name!r} is no metric of this run. Measured: {', '.join(measured)}.")
+        value, sign = measured[name], -1.0 if name in self.task.lower_is_better else 1.0
+        if progress.best is None or sign * value > sign * progress.best:
+            progress.best, progress.best_epoch, progress.without_gain = value, progress.epoch + 1, 0
+            self._save_weights("best")
+        else:
+            progress.without_gain += 1
+            if recipe.patience is not None and progress.without_gain >= recipe.patience:
+                progress.ended = "no gain"
+
+    def _close_epoch(self, row: dict[str, Any]) -> None:
+        progress = self._progress
+        progress.history.append(row)
+        measured = {key: value for key, value in row.items() if key not in ("epoch", "learning_rate")}
+        self._log.scalars("epoch", progress.step, measured, epoch=row["epoch"], seconds=round(progress.seconds, 2))
+        self._log.say(_sentence(row, progress.seconds, self.recipe.epochs))
+        is_best = progress.best_epoch == row["epoch"]
+        progress.epoch += 1
+        progress.batch, progress.loader = 0, None
+        self._measurements.reset()
+        self._save(is_best=is_best)
+        if time.monotonic() - self._curves_drawn > _CURVES_EVERY_SECONDS:
+            self._draw_curves()
+
+    def _finish(self) -> None:
+        progress = self._progress
+        with self._step.ema_weights():
+            self._save_weights("last")
+        self._draw_curves()
+        self._log.event("end", reason=progress.ended, best=progress.best, best_epoch=progress.best_epoch)
+        self._load_best_weights()
+        self._write_description()
+        self._draw_predictions()
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # When something comes between
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _stop(self, number: int) -> None:
+        progress = self._progress
+        try:
+            self._measurements.read()
+        except BadLoss:
+            # Such weights must not replace the good ones of the last checkpoint.
+            self._log.say("Stopped. The last loss was not finite: the checkpoint before it stays the last one.")
+            return
+        self._save()
+        self._draw_curves()
+        name = "Ctrl-C" if number == 2 else "SIGTERM"
+        self._log.say(
+            f"Stopped by {name} in epoch {progress.epoch + 1} after {progress.batch} batches. "
+            f"Everything is saved in {self.folder.path}; --resume goes on."
+        )
+
+    def _handle_bad_loss(self, bad: BadLoss) -> None:
+        progress, recipe = self._progress, self.recipe
+        epoch, batch = progress.epoch, bad.step.batch_index
+        saved = self._save_bad_batch(bad, epoch)
+        what = f"The loss is {bad.value} in epoch {epoch + 1}, batch {batch}."
+        if recipe.nan_policy == "raise" or len(progress.bad_batches) >= _MAX_BAD_BATCHES:
+            last = self._checkpoints.paths()
+            raise TrainingError(
+                f"{what} The batch is saved as {saved}. Last good checkpoint: {last[-1] if last else 'none yet'}. "
+                f"A smaller learning rate, gradient clipping (--set clip_norm=1) or a longer warm-up often help; "
+                f"--set nan_policy=skip leaves such batches out."
+            )
+        checkpoint = self._checkpoints.load_last()
+        if checkpoint is None:
+            raise CheckpointError(f"{what} There is no checkpoint to go back to.")
+        bad_batches = [*progress.bad_batches, [epoch, batch]]
+        self._restore(checkpoint)
+        if recipe.nan_policy == "stop":
+            self._progress.ended = "bad loss"
+            self._log.say(f"{what} Stopping with the weights of {checkpoint.path}.")
+            return
+        # Everything is deterministic: replaying from the checkpoint without the batch is the run that never saw it.
+        self._progress.bad_batches = bad_batches
+        self._log.event("skipped_batch", epoch=epoch + 1, batch=batch, loss=bad.value, saved=str(saved))
+        self._log.say(f"{what} Going back to {checkpoint.path.name if checkpoint.path else ''} and leaving it out.")
+
+    def _save_bad_batch(self, bad: BadLoss, epoch: int) -> Path:
+        from glueball.weights import save
+
+        path = self.folder.path / "bad_batches" / f"epoch-{epoch + 1:04d}-batch-{bad.step.batch_index:06d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(bad.step.host)})
+        return path
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Saving and restoring
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _save(self, *, is_best: bool = False) -> None:
+        self._measurements.read()
+        progress = self._progress
+        state = {
+            "progress": progress.to_dict(),
+            "measurements": self._measurements.state(),
+            "files": self._log.sizes(),
+            "backend": self.backend.name,
+            "precision": self.precision,
+        }
+        checkpoint = Checkpoint(
+            state=state,
+            weights=self.backend.get_arrays(self._network),
+            optimizer=self._step.state_dict(),
+            random=random_state.capture(self.backend),
+        )
+        self._checkpoints.save(checkpoint, epoch=progress.epoch, step=progress.step, is_best=is_best)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        if state["backend"] != self.backend.name:
+            raise CheckpointError(
+                f"The run in {self.folder.path} was trained on {state['backend']} and cannot go on on "
+                f"{self.backend.name}: optimiser and random states mean nothing there. "
+                f"Set GLUEBALL_BACKEND={state['backend']}, or start anew from {self.folder.weights} with --pretrained."
+            )
+        self.backend.set_arrays(self._network, checkpoint.weights)
+        self._step.load_state_dict(checkpoint.optimizer)
+        random_state.restore(self.backend, checkpoint.random)
+        self._progress = Progress.from_dict(state["progress"])
+        self._measurements.load_state(state["measurements"])
+        self._log.truncate(state["files"])
+
+    def _save_weights(self, name: str) -> None:
+        from glueball.weights import save
+
+        self.folder.weights.mkdir(exist_ok=True)
+        path = self.folder.weights / f"{name}.safetensors"
+        try:
+            save(path, self.backend.get_arrays(self._network))
+        except OSError as error:
+            raise CheckpointError(
+                f"The weights could not be written to {path}: {error}. Free some space, then go on with --resume."
+            ) from error
+
+    def _load_best_weights(self) -> None:
+        """After training the network holds the weights that are worth using."""
+        from glueball.weights import load
+
+        best = self.folder.weights / "best.safetensors"
+        path = best if best.exists() else self.folder.weights / "last.safetensors"
+        self.backend.set_arrays(self._network, load(path))
+
+    def _write_description(self) -> None:
+        progress = self._progress
+        best = progress.best_epoch
+        row = next((item for item in progress.history if item["epoch"] == best), None)
+        self.folder.write_json(
+            self.folder.description,
+            {
+                "format": RUN_FORMAT,
+                "task": self.recipe.task,
+                "recipe": self.recipe.name,
+                "backend": self.backend.name,
+                **self.task.describe(),
+                "best": row,
+                "ended": progress.ended,
+            },
+        )
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # Small things
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _to_device(self, array: np.ndarray) -> Any:
+        return self.backend.array(array, self.device)
+
+    def _predict_arrays(self, *inputs: np.ndarray) -> Any:
+        if self._predict is None:
+            self._predict = self.backend.predictor(
+                self.network, device=self.device, precision=self.precision, compile=self._compile
+            )
+        outputs = self._predict(*(self._to_device(array) for array in inputs))
+        if isinstance(outputs, (list, tuple)):
+            return tuple(self.backend.numpy(output) for output in outputs)
+        return self.backend.numpy(outputs)
+
+    def _evaluate(self, loader: Any, title: str) -> dict[str, float]:
+        # Built each time: a compiled, fused predictor may hold a copy of the weights, and they have changed.
+        predict = self.backend.predictor(
+            self.network, device=self.device, precision=self.precision, compile=self._compile
+        )
+        with self._bar(title, len(loader), 0) as bar:
+            return evaluate(
+                self.task, predict, loader, self.backend, self.device, check=self._signals.check, tick=bar.update
+            )
+
+    def _bar(self, title: str, total: int, initial: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=total, initial=initial, desc=title, unit="batch", leave=False, disable=True if self.quiet else None
+        )
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._progress.seconds += time.monotonic() - start
+
+    def _draw_curves(self) -> None:
+        self._curves_drawn = time.monotonic()
+        problem = curves.draw(self._progress.history, self.folder.curves, self.recipe.name)
+        if problem is not None and self._progress.history:
+            self._log.event("no_curves", reason=problem)
+            self._log.say(f"No curves.png: {problem}.")
+
+    def _draw_predictions(self) -> None:
+        problem = self.task.draw_predictions(self._predict_arrays, self.folder.predictions)
+        if problem is not None:
+            self._log.event("no_predictions", reason=problem)
+
+    def _result(self) -> TrainingResult:
+        progress = self._progress
+        rows = {row["epoch"]: row for row in progress.history}
+        row = rows.get(progress.best_epoch or progress.epoch, {})
+        part = "validation_" if progress.best_epoch else "train_"
+        return TrainingResult(
+            metrics={key[len(part) :]: value for key, value in row.items() if key.startswith(part)},
+            best_epoch=progress.best_epoch,
+            epochs=progress.epoch,
+            seconds=progress.seconds,
+            out=self.folder.path,
+            ended=progress.ended or "",
+        )
+
+    def _close(self) -> None:
+        if hasattr(self, "_log"):
+            self._log.close()
+        self.folder.close()
+
+
+def checked_device(backend: Any, device: str | None) -> str:
+    """The device that was asked for, or the backend's best one.
+
+    Raises:
+        OptionError: there is no such device here.
+    """
+    available = backend.devices()
+    if device is None:
+        return str(available[0])
+    wanted = {"gpu": "cuda:0", "cuda": "cuda:0"}.get(device, device)
+    if wanted not in available:
+        raise OptionError(f"There is no device {device!r} for {backend.name} here. Available: {', '.join(available)}.")
+    return wanted
+
+
+def choose_precision(backend: Any, precision: str, device: str) -> str:
+    """"auto" is bfloat16 where the device gains by it, otherwise float32.
+
+    Raises:
+        OptionError: the precision that was asked for does not work on the device.
+    """
+    if precision == "auto":
+        return "bfloat16" if backend.supports_precision("bfloat16", device) is None else "float32"
+    reason = backend.supports_precision(precision, device)
+    if reason is not None:
+        raise OptionError(f"precision={precision} is of no use on {device}: {reason}. Use precision=auto or float32.")
+    return precision
+
+
+def _sentence(row: Mapping[str, Any], seconds: float, epochs: int) -> str:
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    for part, label in (("train_", "training"), ("validation_", "validation")):
+        values = [
+            f"{key[len(part) :].replace('_', ' ')} {value:.4f}" for key, value in row.items() if key.startswith(part)
+        ]
+        if values:
+            parts.append(f"{label}: {', '.join(values)}")
+    return " | ".join([*parts, f"{seconds:.0f} s"])
