@@ -104,6 +104,7 @@ def register_models(register: Register) -> None:
             # AlexNet strides by 32 before its last pooling; the others reach 1x1 from 32x32.
             test_input_shape=(3, 64, 64) if name == "alexnet" else (3, 32, 32),
             classes=1000,
+            initializer="msraprelu",
             weights=weights.official(name),
             paper=paper,
             summary=summary,
@@ -116,6 +117,7 @@ def register_models(register: Register) -> None:
             input_shape=(3, 32, 32),
             test_input_shape=(3, 16, 16),
             classes=10,
+            initializer="xavier",
             weights=weights.official(name),
             paper=paper,
             summary=summary,

@@ -1,0 +1,113 @@
+"""GluonCV's side of the sweep: builds a model, makes up its weights, writes what it computes.
+
+For a request {"model", "inference_size", "train_size", "batch", "folder"} it writes into ``folder``:
+``model.params``, GluonCV's own file, and ``record.npz`` with the input and output of inference (``inference_data``,
+``inference_output``), of a training step (``train_data``, ``train_label``, ``train_loss``), the gradient of every
+parameter (``gradient:<key>``) and the running statistics after the step (``statistic:<key>``).
+
+Runs in an environment with mxnet 1.9.1 and gluoncv 0.10.5.post0, and imports nothing of Glueball.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from workers import serve
+
+warnings.filterwarnings("ignore")
+for _name in ("bool", "int", "float", "object", "str", "complex"):
+    # MXNet 1.9.1 uses aliases that NumPy has dropped since.
+    if _name not in vars(np):
+        setattr(np, _name, __builtins__.__dict__[_name])
+
+import gluoncv  # noqa: E402 - only after the aliases
+import mxnet as mx  # noqa: E402
+
+
+def _blocks(block: Any) -> list[Any]:
+    found = [block]
+    for child in block._children.values():
+        found += _blocks(child)
+    return found
+
+
+def _random_parameters(network: Any, random: np.random.Generator) -> None:
+    """Weights that keep activations near 1 through rectified layers (arXiv:1502.01852), everything else near its norm."""
+    for key, parameter in network._collect_params_with_prefix().items():
+        shape = parameter.shape
+        if key.endswith("weight"):
+            values = random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        elif key.endswith(("gamma", "running_var")):
+            values = random.uniform(0.7, 1.3, shape)
+        else:
+            values = random.normal(0, 0.1, shape)
+        parameter.set_data(mx.nd.array(values))
+
+
+def _calibrate(network: Any, data: Any, random: np.random.Generator) -> None:
+    """Running statistics near those of ``data``, but not equal to them: arbitrary ones let deep networks explode."""
+    norms = [block for block in _blocks(network) if isinstance(block, mx.gluon.nn.BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm._kwargs["momentum"] for norm in norms]
+    for norm in norms:
+        norm._kwargs["momentum"] = 0.0
+    with mx.autograd.record():
+        output = network(data)
+    output.backward()
+    for norm, momentum in zip(norms, momenta):
+        norm._kwargs["momentum"] = momentum
+        mean, variance = norm.running_mean.data().asnumpy(), norm.running_var.data().asnumpy()
+        deviation = np.sqrt(variance + 1e-5)
+        norm.running_mean.set_data(mx.nd.array(mean + 0.1 * deviation * random.normal(size=mean.shape)))
+        norm.running_var.set_data(mx.nd.array((variance + 1e-5) * random.uniform(0.8, 1.25, mean.shape)))
+        # MXNet writes ones over a gamma that is fixed; the file shall hold something else, which no reader may use.
+        if norm.gamma.grad_req == "null":
+            norm.gamma.set_data(mx.nd.array(random.uniform(0.5, 2.0, mean.shape)))
+
+
+def _handle(request: dict[str, Any]) -> dict[str, Any]:
+    random = np.random.default_rng(zlib.crc32(request["model"].encode()))
+    batch = request["batch"]
+    inference_data = random.normal(size=(batch, *request["inference_size"])).astype(np.float32)
+    train_data = random.normal(size=(batch, *request["train_size"])).astype(np.float32)
+
+    network = gluoncv.model_zoo.get_model(request["model"], pretrained=False)
+    network.initialize(mx.init.Zero())
+    network.infer_shape(mx.nd.array(inference_data))
+    for block in _blocks(network):
+        if isinstance(block, mx.gluon.nn.Dropout):
+            block._rate = 0.0  # no two libraries draw the same mask
+    for parameter in network.collect_params().values():
+        parameter._finish_deferred_init()
+    _random_parameters(network, random)
+    _calibrate(network, mx.nd.array(train_data), random)
+    network.save_parameters(os.path.join(request["folder"], "model.params"))
+
+    record = {"inference_data": inference_data, "train_data": train_data}
+    record["inference_output"] = network(mx.nd.array(inference_data)).asnumpy()
+    label = random.integers(0, record["inference_output"].shape[1], batch)
+    record["train_label"] = label.astype(np.float32)
+    with mx.autograd.record():
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(network(mx.nd.array(train_data)), mx.nd.array(label))
+    loss.backward()
+    record["train_loss"] = loss.asnumpy()
+    for key, parameter in network._collect_params_with_prefix().items():
+        if parameter.grad_req != "null":
+            record[f"gradient:{key}"] = parameter.grad().asnumpy()
+        elif "running" in key:
+            record[f"statistic:{key}"] = parameter.data().asnumpy()
+    np.savez(os.path.join(request["folder"], "record.npz"), **record)
+    return {"gluoncv": importlib.metadata.version("gluoncv"), "mxnet": mx.__version__}
+
+
+if __name__ == "__main__":
+    serve(_handle)

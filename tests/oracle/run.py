@@ -1,0 +1,153 @@
+"""Compares every registered classification model with GluonCV's on each backend; see the README in this folder."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fnmatch
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from workers import Worker
+
+from glueball import catalog
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parents[1] / "benchmarks" / "results"
+
+BATCH = 2
+TRAIN_SIZE = 64
+# GluonCV's versions take pictures of one size only: dense layers or fixed poolings follow the last feature map.
+ONE_SIZE = ("alexnet", "vgg", "squeezenet", "densenet")
+HAS_DROPOUT = ("alexnet", "vgg", "squeezenet")
+
+# What may differ, and why it may: two libraries add up the same numbers in other orders.
+BOUNDS = {
+    # float32 carries 6e-8; a hundred layers of sums of thousands of terms lose three digits.
+    "output_error": 1e-4,
+    "loss_error": 1e-4,
+    # All gradients as one vector. A batch norm over few values divides by small deviations, which amplifies rounding.
+    "gradient_error": 1e-3,
+    "worst_gradient_error": 1e-3,
+    "statistics_error": 1e-4,
+}
+
+
+def _job(entry: catalog.Entry, folder: Path) -> dict[str, Any]:
+    channels, height, width = entry.metadata["input_shape"]
+    size = height if entry.name.startswith(ONE_SIZE) else min(height, TRAIN_SIZE)
+    return {
+        "model": entry.name,
+        "inference_size": (channels, height, width),
+        "train_size": (channels, size, size),
+        "batch": BATCH,
+        "has_dropout": entry.name.startswith(HAS_DROPOUT),
+        "folder": str(folder),
+    }
+
+
+def _deviations(row: dict[str, Any]) -> list[str]:
+    """What is out of bounds; a value that is no number counts as out."""
+    found = [] if row["keys_equal"] else ["keys"]
+    return found + [name for name, bound in BOUNDS.items() if not row[name] <= bound]
+
+
+def _table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    lines = [
+        f"# Classification models against GluonCV: {versions['backend']}",
+        "",
+        f"GluonCV {versions['gluoncv']} on MXNet {versions['mxnet']} wrote the weights; {versions['date']}.",
+        f"Batch {BATCH}. Errors: output, loss, running statistics: largest difference / largest value; gradient: norm of "
+        "the difference / norm, of all gradients as one vector, and of the worst tensor.",
+        "Bounds: " + ", ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in BOUNDS.items()) + ".",
+        "",
+        "| model | tensors | keys | inference | output | training | loss | gradient | worst tensor | statistics | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        deviations = _deviations(row)
+        lines.append(
+            f"| {row['model']} | {row['tensors']} | {'equal' if row['keys_equal'] else 'DIFFER'} "
+            f"| {row['inference_size'][1]} px | {row['output_error']:.1e} | {row['train_size'][1]} px "
+            f"| {row['loss_error']:.1e} | {row['gradient_error']:.1e} | {row['worst_gradient_error']:.1e} "
+            f"| {row['statistics_error']:.1e} | {'ok' if not deviations else 'DEVIATES: ' + ', '.join(deviations)} |"
+        )
+    passed = sum(not _deviations(row) for row in rows)
+    return "\n".join([*lines, "", f"{passed} of {len(rows)} models agree."]) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--oracle-python", default=sys.executable, help="interpreter that has mxnet and gluoncv")
+    parser.add_argument(
+        "--backend",
+        action="append",
+        required=True,
+        metavar="NAME=PYTHON",
+        help="a backend and an interpreter that has it; may be given several times",
+    )
+    parser.add_argument("--models", default="*", help="shell pattern of the models to compare")
+    parser.add_argument("--work", type=Path, help="folder for temporary files (default: a new one in the system's)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the tables go")
+    arguments = parser.parse_args()
+
+    entries = [
+        entry
+        for entry in catalog.current().entries("model")
+        if entry.plugin == "cv_classification" and fnmatch.fnmatch(entry.name, arguments.models)
+    ]
+    if not entries:
+        parser.error(f"no registered model matches {arguments.models!r}")
+    oracle = Worker(arguments.oracle_python, str(HERE / "oracle_gluoncv.py"), {})
+    workers = {}
+    for backend in arguments.backend:
+        name, _, python = backend.partition("=")
+        workers[name] = Worker(python, str(HERE / "compare_gluoncv.py"), {"GLUEBALL_BACKEND": name})
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    versions: dict[str, dict[str, str]] = {name: {} for name in workers}
+    failed = False
+    for entry in entries:
+        folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=arguments.work))
+        try:
+            job = _job(entry, folder)
+            started = time.perf_counter()
+            made = oracle.ask(job)
+            print(f"{entry.name}: GluonCV {time.perf_counter() - started:.1f} s", end="")
+            for name, worker in workers.items():
+                started = time.perf_counter()
+                row = {**job, **worker.ask(job)}
+                del row["folder"], row["has_dropout"]
+                deviations = _deviations(row)
+                failed = failed or bool(deviations)
+                rows[name].append(row)
+                versions[name] = {**made, "backend": row["backend"]}
+                print(
+                    f"; {name} {time.perf_counter() - started:.1f} s, output {row['output_error']:.1e}, loss "
+                    f"{row['loss_error']:.1e}, gradient {row['gradient_error']:.1e}, worst "
+                    f"{row['worst_gradient_error']:.1e} {row['worst_gradient']}, statistics "
+                    f"{row['statistics_error']:.1e}{' DEVIATES ' + str(deviations) if deviations else ''}",
+                    end="",
+                )
+            print(flush=True)
+        finally:
+            shutil.rmtree(folder)
+    for worker in [oracle, *workers.values()]:
+        worker.close()
+
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name in workers:
+        stem = f"oracle_classification_{name}"
+        facts = {**versions[name], "date": datetime.date.today().isoformat()}
+        (arguments.output / f"{stem}.md").write_text(_table(rows[name], facts), encoding="utf-8")
+        document = {**facts, "bounds": BOUNDS, "models": rows[name]}
+        (arguments.output / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
