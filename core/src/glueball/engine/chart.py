@@ -48,7 +48,9 @@ class Panel:
 
 def finite_points(series: Series) -> list[tuple[float, float]]:
     """The points that can be drawn."""
-    return [(float(x), float(y)) for x, y in zip(series.x, series.y) if math.isfinite(x) and math.isfinite(y)]
+    return [
+        (float(x), float(y)) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(x) and math.isfinite(y)
+    ]
 
 
 def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -161,7 +163,7 @@ def _draw_panel(panel: Panel) -> Image.Image:
     _text(canvas, (left, 16 * _SCALE), panel.title, title, anchor="lm", fill=_INK)
     _text(canvas, ((left + right) / 2, bottom + 24 * _SCALE), panel.x_label, small, anchor="mt")
 
-    for color, series in zip(_cycle(len(panel.series)), panel.series):
+    for color, series in zip(_cycle(len(panel.series)), panel.series, strict=True):
         points = [point for point in finite_points(series) if not axes.logarithmic or point[1] > 0]
         pixels = [(axes.x(x), axes.y(y)) for x, y in points]
         if len(pixels) > 1:
@@ -209,7 +211,7 @@ def _draw_legend(image: Image.Image, panel: Panel, axes: _Axes, font: Any) -> No
 
     x, y = min([(right, top), (right, bottom), (left, top), (left, bottom)], key=hidden)
     canvas.rounded_rectangle([x, y, x + width, y + height], 4 * _SCALE, fill="white", outline=_GRID, width=_SCALE)
-    for row, (color, series) in enumerate(zip(_cycle(len(panel.series)), panel.series)):
+    for row, (color, series) in enumerate(zip(_cycle(len(panel.series)), panel.series, strict=True)):
         middle = y + (12 + 16 * row) * _SCALE
         canvas.line([(x + 8 * _SCALE, middle), (x + 26 * _SCALE, middle)], fill=color, width=2 * _SCALE)
         _text(canvas, (x + 32 * _SCALE, middle), series.label, font, anchor="lm", fill=_INK)

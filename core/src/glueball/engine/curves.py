@@ -40,7 +40,9 @@ def panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
         result.append(Panel(title=quantity.replace("_", " "), series=series))
     rates = [row for row in history if "learning_rate" in row]
     if rates:
-        line = Series(label="learning rate", x=[row["epoch"] for row in rates], y=[row["learning_rate"] for row in rates])
+        line = Series(
+            label="learning rate", x=[row["epoch"] for row in rates], y=[row["learning_rate"] for row in rates]
+        )
         result.append(Panel(title="learning rate", series=[line]))
     return result
 

@@ -1,4 +1,4 @@
-"""What a run ran on, so that a result can be explained later. Names, versions and sizes; no user names, no variables."""
+"""What a run ran on, so that a result can be explained later. Names, versions and sizes; no user names."""
 
 from __future__ import annotations
 

@@ -79,5 +79,3 @@ def pad(array: np.ndarray, count: int) -> np.ndarray:
     if missing <= 0 or not len(array):
         return array
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-
-

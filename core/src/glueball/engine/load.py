@@ -72,3 +72,54 @@ def _weights_file(folder: RunFolder, weights: str | None) -> Any:
         f"{folder.path} has no {weights or 'trained'} weights yet: train at least one epoch "
         f"(glueball train ... --out {folder.path} --resume)."
     )
+
+
+def evaluate_run(
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    weights: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    quiet: bool = True,
+) -> tuple[dict[str, float], int]:
+    """Metrics of a trained run on a split of its own data, or on ``data``.
+
+    Returns:
+        The metrics by name, and the number of samples that they were measured on.
+
+    Raises:
+        OptionError: the folder is no run, it has no such data, or its task cannot take other data.
+        DataError: the data do not fit the run, for instance have classes that it does not know.
+    """
+    from glueball import backend
+    from glueball.engine.evaluation import evaluate
+    from glueball.engine.recipe import Recipe
+    from glueball.engine.trainer import checked_device, choose_precision
+    from glueball.weights import load_into
+
+    folder = RunFolder(run)
+    description = folder.read_json(folder.description)
+    recipe = Recipe.from_dict(folder.read_json(folder.recipe))
+    if batch_size is not None:
+        recipe = recipe.override({"batch_size": str(batch_size)})
+    selected = backend.current()
+    device = checked_device(selected, device)
+    cls = task_class(description["task"])
+    if data is not None:
+        recipe, split = cls.retarget(recipe, description, os.fspath(data)), "test"
+    task = cls(recipe)
+    loader = task.loader(split, training=False)
+    if loader is None:
+        raise OptionError(f"The run in {folder.path} has no {split} data. Name some with --data.")
+    network = cls.restore_network(description)
+    load_into(network, _weights_file(folder, weights))
+    network = selected.to_device(network, device)
+    precision = choose_precision(selected, recipe.precision, device)
+    predict = selected.predictor(network, device=device, precision=precision)
+    from tqdm import tqdm
+
+    with tqdm(total=len(loader), desc=split, unit="batch", leave=False, disable=True if quiet else None) as bar:
+        metrics = evaluate(task, predict, loader, selected, device, tick=bar.update)
+    return metrics, len(task.dataset(split, training=False))

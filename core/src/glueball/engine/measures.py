@@ -37,7 +37,7 @@ def values(metrics: Iterable[Metric]) -> dict[str, float]:
         names, numbers = metric.get()
         if isinstance(names, str):
             names, numbers = [names], [numbers]
-        result.update({str(name): float(number) for name, number in zip(names, numbers)})
+        result.update({str(name): float(number) for name, number in zip(names, numbers, strict=True)})
     return result
 
 
@@ -54,7 +54,7 @@ def load_metric_states(metrics: Sequence[Metric], states: Sequence[Any]) -> None
     """
     if len(metrics) != len(states):
         raise CheckpointError(f"The checkpoint holds {len(states)} metrics, the recipe has {len(metrics)}.")
-    for metric, state in zip(metrics, states):
+    for metric, state in zip(metrics, states, strict=True):
         content = _restored(state)
         if hasattr(metric, "load_state_dict"):
             metric.load_state_dict(content)

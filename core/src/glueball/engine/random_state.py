@@ -25,8 +25,8 @@ def seed_everything(backend: Any, seed: int) -> None:
 
 def capture(backend: Any) -> dict[str, np.ndarray]:
     """All states, by name."""
-    version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+    _, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
     return {
         **{f"backend.{key}": np.asarray(value) for key, value in backend.random_state().items()},
         "python.words": np.array(words, dtype=np.int64),

@@ -18,15 +18,19 @@ from glueball.engine.schedules import ScheduleSpec
 from glueball.errors import OptionError
 
 NO_DECAY_PATTERN = r"(^|[._])(bias|gamma|beta)$"
-"""Biases and the scales and shifts of normalisation: decaying them only moves work to the next layer (arXiv:1812.01187)."""
+"""Biases, and the scales and shifts of normalisation, which gain nothing from decay (arXiv:1812.01187, section 3.1)."""
 
-ALIASES: Mapping[str, str] = {"optimizer.lr": "learning_rate", "optimizer.learning_rate": "learning_rate", "lr": "learning_rate"}
+ALIASES: Mapping[str, str] = {
+    "optimizer.lr": "learning_rate",
+    "optimizer.learning_rate": "learning_rate",
+    "lr": "learning_rate",
+}
 """Other spellings that ``Recipe.override`` takes: people look for the learning rate in the optimiser."""
 
 
 @attrs.frozen(kw_only=True)
 class Component:
-    """Something of the catalogue and the options to build it with: ``Component(name="digits", options={"train": True})``."""
+    """Something of the catalogue and the options to build it with."""
 
     name: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
@@ -46,7 +50,7 @@ class ModelSpec:
 
 @attrs.frozen(kw_only=True)
 class DataSpec:
-    """The data sets of a run. What a name means to a task (class folders, boxes, sentence pairs) is the task's matter."""
+    """The data sets of a run. What their samples mean (class folders, boxes, sentence pairs) is the task's matter."""
 
     train: Component
     validation: Component | None = None
@@ -57,10 +61,10 @@ class DataSpec:
 
 @attrs.frozen(kw_only=True)
 class TransformSpec:
-    """What happens to a sample on its way into a batch. None lets the task choose."""
+    """What happens to a sample on its way into a batch, step by step."""
 
-    train: Component | None = None
-    evaluation: Component | None = None
+    train: tuple[Component, ...] = ()
+    evaluation: tuple[Component, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -1,13 +1,13 @@
 """Where a run keeps its files, and the lock that keeps a second process out of it.
 
-    RUN/checkpoints/             what a resumed run needs
-    RUN/weights/{best,last}.safetensors
-    RUN/recipe.json              what was asked for
-    RUN/run.json                 what prediction needs: task, model, classes, preprocessing
-    RUN/environment.json         what it ran on
-    RUN/log.jsonl                one JSON object a line
-    RUN/events.out.tfevents.*    the same for TensorBoard
-    RUN/curves.png, RUN/predictions.png
+RUN/checkpoints/             what a resumed run needs
+RUN/weights/{best,last}.safetensors
+RUN/recipe.json              what was asked for
+RUN/run.json                 what prediction needs: task, model, classes, preprocessing
+RUN/environment.json         what it ran on
+RUN/log.jsonl                one JSON object a line
+RUN/events.out.tfevents.*    the same for TensorBoard
+RUN/curves.png, RUN/predictions.png
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 _NONE = frozenset({"none", "null", ""})
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _annotations(cls: type) -> Mapping[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -192,7 +192,7 @@ def _convert_tuple(data: Any, arguments: tuple[Any, ...], path: str, *, from_tex
         raise _mismatch(path, f"{len(kinds)} values", data)
     return tuple(
         _convert(item, kind, f"{path}[{index}]", from_text=from_text)
-        for index, (item, kind) in enumerate(zip(data, kinds))
+        for index, (item, kind) in enumerate(zip(data, kinds, strict=True))
     )
 
 

@@ -190,8 +190,9 @@ class Task:
         """
         return "this task draws no predictions"
 
-    def retarget(self, recipe: Recipe, data: str) -> Recipe:
-        """The recipe with ``data`` (a folder or file) in place of its test data: ``glueball evaluate RUN --data``.
+    @classmethod
+    def retarget(cls, recipe: Recipe, description: Mapping[str, Any], data: str) -> Recipe:
+        """The recipe with ``data`` (a folder or file) as its test data: ``glueball evaluate RUN --data``.
 
         Raises:
             OptionError: this task cannot evaluate on other data.

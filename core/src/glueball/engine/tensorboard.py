@@ -100,8 +100,10 @@ class EventWriter:
 
     def __init__(self, folder: Path) -> None:
         existing = sorted(folder.glob("events.out.tfevents.*"))
-        self.path = existing[-1] if existing else folder / (
-            f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self.path = (
+            existing[-1]
+            if existing
+            else folder / (f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
         )
         self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
         if self._file.tell() == 0:

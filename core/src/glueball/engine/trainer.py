@@ -144,11 +144,11 @@ class Trainer:
                 except StopRequest as request:
                     stop = request.number
                     self._stop(stop)
-            if stop is None:
-                return self._result()
         finally:
             self._close()
-        end_process(stop)
+        if stop is not None:
+            end_process(stop)
+        return self._result()
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """Metrics of the current weights on a split of the recipe's data.
@@ -188,7 +188,9 @@ class Trainer:
             raise OptionError(f"The recipe {recipe.name!r} has no training data.")
         self._validation_loader = self.task.loader("validation", training=False)
         steps_per_epoch = math.ceil(len(self._loader) / recipe.accumulate)
-        self._schedule = Schedule(recipe.schedule, recipe.learning_rate, steps_per_epoch * recipe.epochs, steps_per_epoch)
+        self._schedule = Schedule(
+            recipe.schedule, recipe.learning_rate, steps_per_epoch * recipe.epochs, steps_per_epoch
+        )
         graph = self.task.training_graph(self._network)
         self._step = self.backend.training_step(self._network, graph, self._step_options(), self.device)
         self._measurements = Measurements(
@@ -286,7 +288,7 @@ class Trainer:
         self._finish()
 
     def _train_epoch(self) -> None:
-        progress, recipe = self._progress, self.recipe
+        progress = self._progress
         self._loader.set_epoch(progress.epoch)
         self.task.set_epoch(progress.epoch)
         # After the last batch there is nothing to load: such a run was stopped before or during its validation.
@@ -611,7 +613,7 @@ def checked_device(backend: Any, device: str | None) -> str:
 
 
 def choose_precision(backend: Any, precision: str, device: str) -> str:
-    """"auto" is bfloat16 where the device gains by it, otherwise float32.
+    """ "auto" is bfloat16 where the device gains by it, otherwise float32.
 
     Raises:
         OptionError: the precision that was asked for does not work on the device.

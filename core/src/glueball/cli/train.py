@@ -1,0 +1,187 @@
+"""``glueball train RECIPE``: trains, on the recipe's data or on the user's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glueball.engine import Recipe
+    from glueball.engine.trainer import TrainingResult
+
+_EPILOG = """examples:
+  glueball train digits
+  glueball train digits --epochs 20 --set learning_rate=0.2 --set optimizer.momentum=0.8
+  glueball train image-folder --data pictures/ --model resnet18_v1b --out runs/mine
+  glueball train --resume --out runs/mine
+  glueball train image-folder --help      (with the options of that recipe)
+"""
+
+# Options of the command -> the field of every recipe that each one sets.
+_FIELDS = {
+    "model": "model.name",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "precision": "precision",
+    "seed": "seed",
+    "workers": "workers",
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a recipe, on its own data or on yours",
+        description="Trains a recipe and leaves a folder with weights, curves, logs and checkpoints.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", nargs="?", help="one of `glueball list recipes`; may be left out with --resume")
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", metavar="RUN", help="run folder (default: runs/RECIPE)")
+    run.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    run.add_argument("--overwrite", action="store_true", help="remove the run in the folder and begin anew")
+    run.add_argument("--allow-changes", action="store_true", help="resume although the recipe has changed")
+    run.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
+    run.add_argument("--no-compile", dest="compile", action="store_false", help="run the training step eagerly")
+    run.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    run.add_argument("--json", action="store_true", help="print the result as JSON")
+    fields = parser.add_argument_group("what to change in the recipe")
+    fields.add_argument("--model", metavar="NAME", help="one of `glueball list models`")
+    fields.add_argument("--pretrained", nargs="?", const=True, metavar="TAG|FILE", help="begin with trained weights")
+    fields.add_argument("--epochs", metavar="N")
+    fields.add_argument("--batch-size", metavar="N")
+    fields.add_argument("--precision", metavar="P", help="auto, float32, bfloat16 or float16")
+    fields.add_argument("--seed", metavar="N")
+    fields.add_argument("--workers", metavar="N", help="workers that load data")
+    fields.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="set any field of the recipe",
+    )
+    _take_recipe_options(parser)
+
+
+def _take_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Makes the parser look for the recipe in the words before it parses them, so that it knows its options."""
+    parse_known = parser.parse_known_args
+
+    def parse(args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        from glueball.cli import recipe_options
+
+        words = sys.argv[1:] if args is None else list(args)
+        found = recipe_options.find_recipe(words)
+        if found is not None:
+            taken = {flag for action in parser._actions for flag in action.option_strings}
+            recipe_options.add_options(parser, *found, taken)
+        return parse_known(words, namespace)
+
+    parser.parse_known_args = parse  # type: ignore[method-assign]
+
+
+def build_recipe(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that the command line describes.
+
+    Raises:
+        OptionError: no recipe is named, an option is unknown, missing or has a value that does not fit.
+        UnknownNameError: no plugin offers the recipe.
+    """
+    from glueball import catalog
+    from glueball.cli import recipe_options
+    from glueball.engine.recipe import Recipe, parse_assignment
+    from glueball.engine.run_folder import RunFolder
+    from glueball.errors import OptionError
+    from glueball.named import get_recipe
+
+    if arguments.recipe is None:
+        if not (arguments.resume and arguments.out):
+            raise OptionError(
+                "Which recipe? `glueball list recipes` shows them; `glueball train digits` is a good first one. "
+                "Only --resume --out RUN needs none."
+            )
+        folder = RunFolder(arguments.out)
+        recipe = Recipe.from_dict(folder.read_json(folder.recipe))
+    else:
+        current = catalog.current()
+        function = current.resolve(current.find("recipe", arguments.recipe))
+        accepted = recipe_options.parameters(function)
+        options = recipe_options.given(arguments)
+        # An option that the command has too goes to the recipe's function where it asks for it.
+        options.update(
+            {
+                name: getattr(arguments, name)
+                for name in ("model", "pretrained")
+                if name in accepted and getattr(arguments, name) is not None
+            }
+        )
+        absent = recipe_options.missing(function, options)
+        if absent:
+            raise OptionError(f"The recipe {arguments.recipe!r} needs {', '.join(absent)}.")
+        recipe = get_recipe(arguments.recipe, **options)
+    values = {
+        field: str(getattr(arguments, name)) for name, field in _FIELDS.items() if getattr(arguments, name) is not None
+    }
+    if arguments.pretrained is not None:
+        values["model.pretrained"] = "true" if arguments.pretrained is True else arguments.pretrained
+    return recipe.override({**values, **dict(parse_assignment(text) for text in arguments.assignments)})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from glueball.engine.trainer import Trainer
+
+    trainer = Trainer(
+        build_recipe(arguments),
+        out=arguments.out,
+        device=arguments.device,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        allow_changes=arguments.allow_changes,
+        quiet=arguments.quiet,
+        compile=arguments.compile,
+    )
+    result = trainer.fit()
+    if arguments.json:
+        print(json.dumps(_plain(result), ensure_ascii=False))
+    elif not arguments.quiet:
+        _print(result)
+    return 0
+
+
+def _plain(result: TrainingResult) -> dict[str, Any]:
+    return {
+        "metrics": dict(result.metrics),
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        "seconds": round(result.seconds, 2),
+        "ended": result.ended,
+        "out": str(result.out),
+    }
+
+
+_PARTS = (
+    ("weights/best.safetensors", "the best weights"),
+    ("weights/last.safetensors", "the last weights"),
+    ("curves.png", "loss and metrics over the epochs"),
+    ("predictions.png", "some held-out predictions"),
+    ("log.jsonl", "every number of the run"),
+    ("checkpoints", "what --resume needs"),
+)
+
+
+def _print(result: TrainingResult) -> None:
+    values = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+    if result.best_epoch is not None:
+        print(f"Best epoch {result.best_epoch} of {result.epochs} on held-out data: {values}  ({result.seconds:.0f} s)")
+    else:
+        print(f"Trained {result.epochs} epochs: {values}  ({result.seconds:.0f} s)")
+    print(f"Everything is in {result.out}:")
+    for name, meaning in _PARTS:
+        if (result.out / name).exists():
+            print(f"  {name:<26} {meaning}")
+    print(f"Use it: glueball predict {result.out} FILE ...   glueball evaluate {result.out}")
