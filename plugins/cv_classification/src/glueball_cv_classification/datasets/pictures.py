@@ -1,0 +1,112 @@
+"""Pictures in class folders, on the disk or inside a .tar file that is never unpacked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from glueball.data.images import IMAGE_SUFFIXES
+from glueball.errors import DataError
+
+
+class PictureFiles(Protocol):
+    """Named encoded pictures."""
+
+    place: Path
+    names: list[str]
+    """Paths below ``place`` with forward slashes, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """The content of one of them."""
+
+
+def picture_files(place: str | os.PathLike[str]) -> PictureFiles:
+    """The pictures below a folder or in a .tar file.
+
+    Raises:
+        DataError: there is no such folder or file, or it is no tar archive.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return FolderPictures(path)
+    if path.is_file():
+        return TarPictures(path)
+    raise DataError(f"{path} does not exist. Expected a folder of class folders, or a .tar file of one.")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name ends like a picture's and is not hidden (macOS leaves "._name" beside each file)."""
+    base = name.rsplit("/", 1)[-1]
+    return not base.startswith(".") and base.lower().endswith(IMAGE_SUFFIXES)
+
+
+class FolderPictures:
+    """Pictures below a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.names: list[str] = []
+        for folder, below, files in os.walk(place, followlinks=True):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            if len(Path(folder).relative_to(place).parts) > 32:
+                raise DataError(f"{folder} lies too deep below {place}: does a link point back to a folder above it?")
+            prefix = Path(folder).relative_to(place).as_posix()
+            prefix = "" if prefix == "." else prefix + "/"
+            self.names.extend(prefix + name for name in files if is_picture(name))
+        self.names.sort()
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.place / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.place / name} cannot be read: {error}.") from error
+
+
+class TarPictures:
+    """Pictures in an uncompressed .tar file, read in place.
+
+    Only regular files count: links and devices in the archive are not followed, and no name of it is ever a path here.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._file: Any = None
+        self._process = 0
+        self._where: dict[str, tuple[int, int]] = {}
+        try:
+            with tarfile.open(place, "r:") as archive:
+                for member in archive:
+                    if member.isreg() and is_picture(member.name):
+                        name = PurePosixPath(member.name).as_posix().removeprefix("./")
+                        self._where[name] = (member.offset_data, member.size)
+                    # tarfile keeps every member; 100,000 of them take 100 MB that nobody reads again.
+                    archive.members = []
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise DataError(
+                f"{place} cannot be read as an uncompressed tar archive: {error}. Expected a folder of class folders, "
+                "or a .tar file of one (unpack a compressed archive first)."
+            ) from error
+        self.names = sorted(self._where)
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._where[name]
+        # A descriptor from before a fork shares its position with the parent; each process opens its own.
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = open(self.place, "rb", buffering=0), os.getpid()  # noqa: SIM115 - kept open
+        content = _read_at(self._file, offset, size)
+        if len(content) != size:
+            raise DataError(f"{self.place} is cut short: {name} should have {size} bytes and has {len(content)}.")
+        return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+
+def _read_at(file: Any, offset: int, size: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, offset)  # has no position that threads could share
+    with open(file.name, "rb") as own:
+        own.seek(offset)
+        return own.read(size)
