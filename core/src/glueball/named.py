@@ -115,7 +115,7 @@ def _list(kind: str, pattern: str | re.Pattern[str] | None, **conditions: str | 
 def get_dataset(name: str, **options: Any) -> Any:
     """Opens the data set registered as ``name`` or ``plugin/name``: a ``glueball.data.Dataset`` of NumPy samples.
 
-    ``options`` are those of the data set itself; ``glueball info NAME --kind dataset`` lists them.
+    ``options`` are those of the data set itself; ``glueball info NAME --options --kind dataset`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.
@@ -130,7 +130,7 @@ def get_dataset(name: str, **options: Any) -> Any:
 def get_transform(name: str, **options: Any) -> Any:
     """Builds the transform registered as ``name`` or ``plugin/name``: a callable on samples.
 
-    ``options`` are those of the transform itself; ``glueball info NAME --kind transform`` lists them.
+    ``options`` are those of the transform itself; ``glueball info NAME --options --kind transform`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.
@@ -143,9 +143,9 @@ def get_transform(name: str, **options: Any) -> Any:
 
 
 def get_loss(name: str, **options: Any) -> Any:
-    """Builds the loss registered as ``name`` or ``plugin/name``: a block that maps predictions and labels to one loss per sample.
+    """Builds the loss registered as ``name`` or ``plugin/name``, a block that gives one loss per sample.
 
-    ``options`` are those of the loss itself; ``glueball info NAME --kind loss`` lists them.
+    ``options`` are those of the loss itself; ``glueball info NAME --options --kind loss`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.
@@ -158,9 +158,9 @@ def get_loss(name: str, **options: Any) -> Any:
 
 
 def get_metric(name: str, **options: Any) -> Any:
-    """Builds the metric registered as ``name`` or ``plugin/name``: an object with ``reset``, ``update(labels, predictions)`` and ``get``.
+    """Builds the metric registered as ``name`` or ``plugin/name``: ``reset``, ``update(labels, predictions)``, ``get``.
 
-    ``options`` are those of the metric itself; ``glueball info NAME --kind metric`` lists them.
+    ``options`` are those of the metric itself; ``glueball info NAME --options --kind metric`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.
@@ -175,7 +175,7 @@ def get_metric(name: str, **options: Any) -> Any:
 def get_task(name: str, **options: Any) -> Any:
     """Builds the task registered as ``name`` or ``plugin/name``: what ties a family of models to the engine.
 
-    ``options`` are those of the task itself; ``glueball info NAME --kind task`` lists them.
+    ``options`` are those of the task itself; ``glueball info NAME --options --kind task`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.
@@ -188,9 +188,9 @@ def get_task(name: str, **options: Any) -> Any:
 
 
 def get_recipe(name: str, **options: Any) -> Any:
-    """Builds the recipe registered as ``name`` or ``plugin/name``: a frozen object that says what ``glueball train`` trains and how.
+    """Builds the recipe registered as ``name`` or ``plugin/name``: what ``glueball train`` trains, and how.
 
-    ``options`` are those of the recipe itself; ``glueball info NAME --kind recipe`` lists them.
+    ``options`` are those of the recipe itself; ``glueball info NAME --options --kind recipe`` lists them.
 
     Raises:
         UnknownNameError: no active plugin offers it; the message gives near names and what to install.

@@ -23,11 +23,14 @@ def ambiguous(kind: str, name: str, candidates: Iterable[Entry]) -> AmbiguousNam
     )
 
 
-def unknown(kind: str, name: str, entries: Iterable[Entry], plugins: Iterable[PluginInfo]) -> UnknownNameError:
-    """The error for a name that no active plugin offers: near names, and what could bring it."""
+def unknown(kind: str | None, name: str, entries: Iterable[Entry], plugins: Iterable[PluginInfo]) -> UnknownNameError:
+    """The error for a name that no active plugin offers: near names, and what could bring it.
+
+    ``entries`` are those of the kind, or of all kinds where ``kind`` is None.
+    """
     known = [entry.name for entry in entries]
     infos = list(plugins)
-    message = f"No plugin offers a {kind} named '{name}'."
+    message = f"No plugin offers {'anything' if kind is None else f'a {kind}'} named '{name}'."
     prefix, slash, rest = name.partition("/")
     plugin = next((info for info in infos if info.name == prefix), None) if slash else None
     if slash and plugin is None:
@@ -49,7 +52,7 @@ def unknown(kind: str, name: str, entries: Iterable[Entry], plugins: Iterable[Pl
     for info in of_family:
         if info.state != "active" and info is not plugin:
             message += f" Such names come with the plugin '{info.name}' ({info.state}): {info.reason}"
-    message += f" 'glueball list {PLURALS[kind]}' shows all {len(known)}."
+    message += f" 'glueball list {PLURALS[kind]}' shows all {len(known)}." if kind is not None else ""
     return UnknownNameError(message)
 
 
