@@ -29,7 +29,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_packages_come_from_wheels_not_from_the_checkout(workspace: Path) -> None:
     program = "import glueball, glueball_cv_classification as p; print(glueball.__file__, p.__file__)"
-    finished = subprocess.run([sys.executable, "-c", program], cwd=workspace, capture_output=True, text=True, check=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=workspace, capture_output=True, text=True, check=True
+    )
     assert finished.stdout.count("site-packages") == 2
 
 
