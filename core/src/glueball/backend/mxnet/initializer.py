@@ -28,12 +28,12 @@ class StructuralInitializer(mx.init.Initializer):
 
         # Gluon hands this object on as the parameter's own initialiser where the parameter names none.
         chosen = desc.attrs.get("__init__") if isinstance(desc, mx.init.InitDesc) else None
-        if chosen is None or chosen is self or chosen == "":
-            chosen = self._default
-        if isinstance(chosen, mx.init.Initializer):
+        own = None if chosen is None or chosen is self or chosen == "" else chosen
+        for initializer in (own, self._default) if own is None else (own,):
             # The user's own MXNet initialiser, or the values of a Constant.
-            chosen._init_weight(desc, arr)
-            return
+            if isinstance(initializer, mx.init.Initializer):
+                initializer._init_weight(desc, arr)
+                return
         name = self._names.get(str(desc), str(desc))
-        values = init.create(chosen).sample(name, tuple(arr.shape), np.dtype(np.float32))
+        values = init.initial_value(name, tuple(arr.shape), own=own, default=self._default)
         arr[:] = mx.nd.array(values, ctx=arr.ctx, dtype=np.float32).astype(arr.dtype)
