@@ -9,6 +9,9 @@ from __future__ import annotations
 from glueball.data import batchify, images, streams
 from glueball.data.dataloader import DataLoader
 from glueball.data.dataset import ArrayDataset, Dataset, SimpleDataset
+from glueball.data.folders import ImageFileDataset, ImageFolderDataset, ImageListDataset
+from glueball.data.idx import read_idx, write_idx
+from glueball.data.recordfile import ImageRecordDataset, RecordFile, RecordFileDataset, RecordWriter
 from glueball.data.samplers import (
     BatchSampler,
     FilterSampler,
@@ -25,13 +28,22 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "FilterSampler",
+    "ImageFileDataset",
+    "ImageFolderDataset",
+    "ImageListDataset",
+    "ImageRecordDataset",
     "IntervalSampler",
     "RandomSampler",
+    "RecordFile",
+    "RecordFileDataset",
+    "RecordWriter",
     "Sampler",
     "SequentialSampler",
     "SimpleDataset",
     "SplitSampler",
     "batchify",
     "images",
+    "read_idx",
     "streams",
+    "write_idx",
 ]

@@ -142,7 +142,8 @@ class Pad:
         out = allocate((len(arrays), *target.tolist()), arrays[0].dtype)
         out[...] = self._pad_value
         for position, array in enumerate(arrays):
-            out[(position, *(slice(0, size) for size in array.shape))] = array
+            place = out[position]
+            place[tuple(slice(0, size) for size in array.shape)] = array
         if not self._return_length:
             return out
         lengths = shapes[:, axes].astype(np.int32)

@@ -15,7 +15,7 @@ import struct
 import sys
 import traceback
 import types
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ STARTING = "GLUEBALL_WORKER_STARTING"
 """Set in the environment while a worker starts, so that a script without a main guard cannot start workers of it."""
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: IO[bytes], message: Any) -> None:
     """Writes one message."""
     payload = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     stream.write(LENGTH.pack(len(payload)))
@@ -35,7 +35,7 @@ def send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Reads one message.
 
     Raises:
@@ -44,7 +44,7 @@ def receive(stream: BinaryIO) -> Any:
     return pickle.loads(_read(stream, LENGTH.unpack(_read(stream, LENGTH.size))[0]))
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise EOFError("The other side of the pipe is gone.")
@@ -65,7 +65,7 @@ def _import_main(name: str | None, path: str | None) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
-def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
     """The pipes under new numbers: what user code prints goes to standard error, what it reads is empty."""
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -166,7 +166,7 @@ def main() -> None:
                 continue
             send(target, reply)
             for part in raw:
-                target.write(part)
+                target.write(part.data)
             target.flush()
     except (EOFError, BrokenPipeError):
         return

@@ -267,12 +267,8 @@ def decode(
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, name = bytes(source), name or "picture in memory"
     else:
+        data = _read(os.fspath(source))
         name = name or os.fspath(source)
-        try:
-            with open(source, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read: {error.strerror or error}.") from error
     if not data:
         raise DataError(f"{name}: the file is empty.")
     limit = max_pixels() if pixel_limit is None else pixel_limit
@@ -312,6 +308,72 @@ def encode(image: np.ndarray, format: str = "jpg", quality: int = 95) -> bytes:
         buffer, kind, **({"quality": quality} if kind == "JPEG" else {})
     )
     return buffer.getvalue()
+
+
+class EncodedImage:
+    """A picture that is not decoded yet, for transforms that need only a part of it or a smaller one.
+
+    ``resize`` and ``crop_resize`` (not ``antialias=True``, which needs all pixels) decode it at 1/2, 1/4 or 1/8 where
+    what is left is still at least twice the size asked for. The decoder then averages where bilinear interpolation
+    would pick single pixels, so that the result has less aliasing, not the same pixels. Everything else sees the whole
+    picture: it has the shape of the decoded array and turns into it.
+    """
+
+    ndim = 3
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, data: bytes, name: str | None = None) -> None:
+        self.data = data
+        self.name = name or "picture in memory"
+        self._shape: tuple[int, int, int] | None = None
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> EncodedImage:
+        """The picture in a file.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        name = os.fspath(path)
+        return cls(_read(name), name)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) as it will be decoded, from the header where it is a JPEG."""
+        if self._shape is None:
+            header = _scan_jpeg(self.data) if self.data[:2] == b"\xff\xd8" else None
+            if header is None:
+                height, width = self.decode().shape[:2]
+            else:
+                height, width = header[:2] if header[3] < 5 else header[1::-1]
+                _check_pixels(height, width, max_pixels(), self.name)
+            self._shape = (height, width, 3)
+        return self._shape
+
+    def decode(self, at_least: Size | None = None) -> np.ndarray:
+        """The pixels; see ``decode``."""
+        return decode(self.data, name=self.name, at_least=at_least)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.decode(), dtype)
+
+    def part(self, box: Box, size: Size) -> np.ndarray:
+        """The part of the picture in ``box``, at full size or reduced to no less than twice ``size``."""
+        height, width = self.shape[:2]
+        left, top, right, bottom = box
+        factor = min((bottom - top) / (2 * size[0]), (right - left) / (2 * size[1]))
+        image = self.decode((int(np.ceil(height / factor)), int(np.ceil(width / factor))) if factor >= 2 else None)
+        rows, columns = image.shape[0] / height, image.shape[1] / width
+        top, left = int(top * rows), int(left * columns)
+        return image[top : max(round(bottom * rows), top + 1), left : max(round(right * columns), left + 1)]
+
+
+def _read(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror or error}.") from error
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -374,7 +436,9 @@ def _resize_pillow(image: np.ndarray, size: Size, interpolation: str) -> np.ndar
     return np.stack(channels, axis=2).astype(image.dtype)
 
 
-def resize(image: np.ndarray, size: Size, interpolation: str = "bilinear", *, antialias: bool = False) -> np.ndarray:
+def resize(
+    image: np.ndarray | EncodedImage, size: Size, interpolation: str = "bilinear", *, antialias: bool = False
+) -> np.ndarray:
     """Resizes a picture.
 
     Args:
@@ -396,6 +460,8 @@ def resize(image: np.ndarray, size: Size, interpolation: str = "bilinear", *, an
         raise OptionError(f"The size of a picture is (height, width), each at least 1. Received: {tuple(size)}.")
     if image.ndim != 3 or 0 in image.shape:
         raise DataError(f"resize expects a picture (height, width, channels). Received: shape {image.shape}.")
+    if isinstance(image, EncodedImage):
+        image = image.decode() if antialias else image.part((0, 0, image.shape[1], image.shape[0]), (height, width))
     if image.shape[:2] == (height, width):
         return image
     if interpolation == "area" and (height > image.shape[0] or width > image.shape[1]):
@@ -417,7 +483,7 @@ def resize(image: np.ndarray, size: Size, interpolation: str = "bilinear", *, an
 
 
 def crop_resize(
-    image: np.ndarray, box: Box, size: Size, interpolation: str = "bilinear", *, antialias: bool = False
+    image: np.ndarray | EncodedImage, box: Box, size: Size, interpolation: str = "bilinear", *, antialias: bool = False
 ) -> np.ndarray:
     """``resize`` of the part of the picture in ``box`` = (left, top, right, bottom), without copying that part first.
 
@@ -431,7 +497,11 @@ def crop_resize(
             f"The box (left, top, right, bottom) = {tuple(box)} is empty or leaves the picture of {image.shape[1]} x "
             f"{image.shape[0]} pixels (width x height)."
         )
-    return resize(image[top:bottom, left:right], size, interpolation, antialias=antialias)
+    if isinstance(image, EncodedImage):
+        part = image.decode()[top:bottom, left:right] if antialias else image.part(box, size)
+    else:
+        part = image[top:bottom, left:right]
+    return resize(part, size, interpolation, antialias=antialias)
 
 
 def flip_left_right(image: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ class ArenaView:
         if mapped is None:
             mapped = self._maps[offset] = _map(self._descriptor, offset, capacity)
         # A fresh memoryview is a base that NumPy does not see through: the arrays keep `base` alive, not `mapped`.
-        base = np.frombuffer(memoryview(mapped), np.uint8)
+        base = np.frombuffer(mapped.data, np.uint8)
         if self._lent >= self._limit:
             copies = [base[start : start + size].copy() for start, size in places]
             with self._lock:
@@ -168,7 +168,7 @@ def write_buffers(descriptor: int, buffers: Sequence[np.ndarray]) -> tuple[list[
     end = 0
     for buffer in buffers:
         places.append((end, buffer.nbytes))
-        view, written = memoryview(buffer), 0
+        view, written = buffer.data, 0
         while written < buffer.nbytes:
             written += os.pwrite(descriptor, view[written:], end + written)
         end = _aligned(end + buffer.nbytes)
