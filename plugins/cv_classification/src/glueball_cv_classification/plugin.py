@@ -122,3 +122,95 @@ def register_models(register: Register) -> None:
             paper=paper,
             summary=summary,
         )
+
+
+_DATASETS = (
+    ("digits", "Digits", "1,797 handwritten digits, 8x8, inside the package scikit-learn.", None),
+    ("mnist", "MNIST", "70,000 handwritten digits, 28x28, 10 classes.", None),
+    ("fashion_mnist", "FashionMNIST", "70,000 articles of clothing, 28x28, 10 classes.", "arXiv:1708.07747"),
+    ("cifar10", "CIFAR10", "60,000 colour pictures, 32x32, 10 classes.", None),
+    ("cifar100", "CIFAR100", "60,000 colour pictures, 32x32, 100 fine or 20 coarse classes.", None),
+    ("image_folder", "ImageFolder", "Any folder or .tar file of class folders, divided or not.", None),
+    ("imagenet", "ImageNet", "ILSVRC 2012 in folders of synsets, 1,000 classes.", "arXiv:1409.0575"),
+)
+
+_TRANSFORMS = (
+    ("imagenet_train", "imagenet_train", "GluonCV's ImageNet recipe: crop, flip, colour jitter, PCA noise.", None),
+    ("imagenet_eval", "imagenet_eval", "Short side to size / 0.875, centre crop.", None),
+    ("cifar_train", "cifar_train", "Border of 4 pixels, random crop, flip.", None),
+    ("cifar_eval", "cifar_eval", "The whole picture, normalised for CIFAR.", None),
+    ("digits_train", "digits_train", "Shifts by an eighth of the side.", None),
+    ("digits_eval", "digits_eval", "The whole digit.", None),
+    ("classification_train", "ClassificationTrain", "Training pictures of a classifier, every step an option.", None),
+    ("classification_eval", "ClassificationEval", "Resized and cropped pictures, every step an option.", None),
+    ("resize", "Resize", "Short side or both sides to a size.", None),
+    ("center_crop", "CenterCrop", "The centre of the picture.", None),
+    ("random_resized_crop", "RandomResizedCrop", "A part of random area and aspect ratio, resized.", "arXiv:1409.4842"),
+    ("random_crop", "RandomCrop", "A random part of the picture with a border.", None),
+    ("random_flip_left_right", "RandomFlipLeftRight", "Mirrors with a probability.", None),
+    ("random_flip_top_bottom", "RandomFlipTopBottom", "Turns upside down with a probability.", None),
+    ("random_color_jitter", "RandomColorJitter", "Brightness, contrast, saturation, hue.", None),
+    ("random_lighting", "RandomLighting", "AlexNet's noise along the principal colours.", None),
+    ("random_gray", "RandomGray", "Turns grey with a probability.", None),
+    ("rand_augment", "RandAugment", "Random operations of one strength.", "arXiv:1909.13719"),
+    ("auto_augment", "AutoAugment", "Learned policies for ImageNet, CIFAR-10 and SVHN.", "arXiv:1805.09501"),
+    ("random_erasing", "RandomErasing", "Paints a random rectangle.", "arXiv:1708.04896"),
+    ("cutout", "Cutout", "Paints a square of a fixed size.", "arXiv:1708.04552"),
+    ("to_tensor", "ToTensor", "float32, channels first, 0 to 1.", None),
+    ("normalize", "Normalize", "Subtracts a mean, divides by a deviation.", None),
+    ("five_crop", "FiveCrop", "Centre and corners.", None),
+    ("ten_crop", "TenCrop", "Centre and corners, mirrored too.", None),
+    ("efficientnet_random_crop", "EfficientNetRandomCrop", "EfficientNet's training crop.", "arXiv:1905.11946"),
+    ("efficientnet_center_crop", "EfficientNetCenterCrop", "EfficientNet's evaluation crop.", "arXiv:1905.11946"),
+    ("mixup", "MixUp", "Of batches: weighted means of two samples.", "arXiv:1710.09412"),
+    ("cutmix", "CutMix", "Of batches: a rectangle of another sample.", "arXiv:1905.04899"),
+    ("mixup_or_cutmix", "MixUpOrCutMix", "Of batches: either of the two.", "arXiv:1905.04899"),
+    ("soft_labels", "SoftLabels", "Of batches: one-hot labels, smoothed.", "arXiv:1512.00567"),
+)
+
+_LOSSES = (
+    ("softmax_cross_entropy", "SoftmaxCrossEntropy", "With label smoothing and soft labels.", "arXiv:1512.00567"),
+    ("distillation", "DistillationSoftmaxCrossEntropyLoss", "From a teacher and labels at once.", "arXiv:1503.02531"),
+)
+
+_METRICS = (
+    ("accuracy", "Accuracy", "Share of samples whose highest score is right.", None),
+    ("top_k_accuracy", "TopKAccuracy", "Share of samples whose class is among the k highest scores.", None),
+    ("cross_entropy", "CrossEntropy", "Mean cross entropy of the softmax, in nats.", None),
+    ("rmse", "RMSE", "Root of the mean squared difference to soft labels.", None),
+    ("confusion_matrix", "ConfusionMatrix", "Who was taken for whom; its value is the mean recall.", None),
+    ("f1", "F1", "Harmonic mean of precision and recall: macro, micro or binary.", None),
+)
+
+
+def _register_all(register: Register, module: str, rows: tuple[tuple[str, str, str, str | None], ...]) -> None:
+    for name, attribute, summary, paper in rows:
+        target = f"glueball_cv_classification.{module}:{attribute}"
+        if paper is None:
+            register(name, target, summary=summary)
+        else:
+            register(name, target, summary=summary, paper=paper)
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """The data sets of ``datasets/``."""
+    _register_all(register, "datasets", _DATASETS)
+
+
+@hookimpl
+def register_transforms(register: Register) -> None:
+    """The transforms of ``transforms/``."""
+    _register_all(register, "transforms", _TRANSFORMS)
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    """The losses of ``losses``."""
+    _register_all(register, "losses", _LOSSES)
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """The metrics of ``metrics``."""
+    _register_all(register, "metrics", _METRICS)

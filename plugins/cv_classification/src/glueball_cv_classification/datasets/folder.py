@@ -140,7 +140,7 @@ class ImageFolder(ImageClassificationDataset):
             beside = [f"{parent}/{name}" if parent else name for name in TRAIN_NAMES]
             prefixes = {name for name in beside if any(path.startswith(name + "/") for path in self._files.names)}
             prefixes = prefixes or {part}
-        found = set()
+        found: set[str] = set()
         for prefix in prefixes:
             start = prefix + "/" if prefix else ""
             found.update(_class_of(name, prefix) for name in self._files.names if name.startswith(start))

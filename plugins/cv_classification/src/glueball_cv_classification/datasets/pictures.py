@@ -82,7 +82,7 @@ class TarPictures:
                         name = PurePosixPath(member.name).as_posix().removeprefix("./")
                         self._where[name] = (member.offset_data, member.size)
                     # tarfile keeps every member; 100,000 of them take 100 MB that nobody reads again.
-                    archive.members = []
+                    archive.members = []  # type: ignore[attr-defined]
         except (tarfile.TarError, OSError, EOFError) as error:
             raise DataError(
                 f"{place} cannot be read as an uncompressed tar archive: {error}. Expected a folder of class folders, "

@@ -38,7 +38,7 @@ class Transform:
 
     def to_dict(self) -> dict[str, Any]:
         """Name and parameters in plain values, for JSON."""
-        fields = attrs.fields(type(self))  # type: ignore[misc]
+        fields = attrs.fields(type(self))  # type: ignore[arg-type]
         return {
             "transform": type(self).__name__,
             **{field.name: _plain(getattr(self, field.name)) for field in fields if field.init},
@@ -125,11 +125,15 @@ class Fusable(Transform):
         raise NotImplementedError
 
 
+def _as_tuple(steps: Iterable[Transform]) -> tuple[Transform, ...]:
+    return tuple(steps)
+
+
 @attrs.frozen
 class Compose(Transform):
     """Steps one after the other. Neighbours that can be done in one pass over the pixels are."""
 
-    steps: tuple[Transform, ...] = attrs.field(converter=tuple)
+    steps: tuple[Transform, ...] = attrs.field(converter=_as_tuple)
     _fused: tuple[Transform, ...] = attrs.field(init=False, repr=False, eq=False)
 
     @_fused.default

@@ -20,8 +20,10 @@ Batch = tuple[np.ndarray, ...]
 
 
 def soft_labels(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
-    """Labels (batch,) as probabilities, float32 (batch, classes): ``1 - s + s / classes`` for the class, ``s / classes``
-    for every other (arXiv:1512.00567, section 7). Labels that are soft already stay as they are.
+    """Labels (batch,) as probabilities, float32 (batch, classes).
+
+    With smoothing s the class has ``1 - s + s / classes`` and every other ``s / classes`` (arXiv:1512.00567, section
+    7). Labels that are soft already stay as they are.
 
     Raises:
         DataError: a label is no class.
@@ -49,7 +51,7 @@ class BatchTransform:
 
     def to_dict(self) -> dict[str, Any]:
         """Name and parameters in plain values."""
-        return {"transform": type(self).__name__, **attrs.asdict(self)}  # type: ignore[call-overload]
+        return {"transform": type(self).__name__, **attrs.asdict(self)}  # type: ignore[arg-type]
 
 
 @attrs.frozen

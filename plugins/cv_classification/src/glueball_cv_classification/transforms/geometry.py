@@ -32,7 +32,7 @@ def interpolation_field(default: str = "bilinear") -> Any:
 
 
 def fit_inside(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the aspect ratio of ``size``, no larger than ``size``, that fits into a picture."""
+    """The largest (height, width) of the shape of ``size``, no larger than it, that fits into a picture."""
     wanted_height, wanted_width = float(size[0]), float(size[1])
     if height < wanted_height:
         wanted_height, wanted_width = height, wanted_width * height / wanted_height

@@ -8,7 +8,7 @@ from weak to strong here like all others; "strength 0" is the unchanged picture 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import numpy as np
@@ -27,7 +27,7 @@ LARGEST_ENHANCEMENT = 0.9
 Fill = tuple[int, ...]
 GREY: Fill = (128, 128, 128)
 
-Picture = Image.Image
+Picture: TypeAlias = Image.Image
 Operation = Callable[[Picture, float, Fill], Picture]
 
 

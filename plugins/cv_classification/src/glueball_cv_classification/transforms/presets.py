@@ -131,7 +131,7 @@ class ClassificationTrain(Preset):
 
 @attrs.frozen(kw_only=True, slots=False)
 class ClassificationEval(Preset):
-    """Pictures to evaluate or predict on: float32 (channels, size, size), or (10, channels, size, size) for ten crops."""
+    """Pictures to evaluate or predict on: float32 (channels, size, size), or (10, ...) of it for ten crops."""
 
     size: int = attrs.field(default=224, validator=within(1, 16384))
     crop: str = attrs.field(default="center", validator=_choice(EVAL_CROPS))
@@ -163,8 +163,10 @@ class ClassificationEval(Preset):
 
 
 def imagenet_train(size: int = 224, **options: Any) -> ClassificationTrain:
-    """GluonCV's ImageNet recipe: random resized crop, flip, jitter 0.4 of brightness, contrast and saturation, PCA noise
-    0.1. ``options`` replace single numbers."""
+    """GluonCV's ImageNet recipe: random resized crop, flip, colour jitter 0.4, PCA noise 0.1.
+
+    ``options`` replace single numbers.
+    """
     values = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "lighting": 0.1}
     return ClassificationTrain(**{"size": size, **values, **options})
 
