@@ -1,6 +1,6 @@
 """Glueball's side of the sweep: reads GluonCV's file and compares what it computes, on the selected backend.
 
-A request {"model", "folder"} is answered with the largest deviations from ``record.npz``; see ``run.py`` for the bounds.
+A request {"model", "folder"} is answered with the largest deviations from ``record.npz``; ``run.py`` holds the bounds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from workers import serve
 import glueball
 from glueball import autograd, catalog, loss
 
-# A bias before a batch norm has a gradient of exactly zero, of which each library computes other rounding errors. Errors
-# are therefore relative to the tensor's own norm, or to this fraction of the mean gradient where that is larger.
+# A bias before a batch norm has a gradient of exactly zero, of which each library computes other rounding errors.
+# Errors are therefore relative to the tensor's own norm, or to this fraction of the mean gradient where that is larger.
 _NEGLIGIBLE = 1e-3
 
 

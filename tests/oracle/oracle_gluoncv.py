@@ -40,7 +40,7 @@ def _blocks(block: Any) -> list[Any]:
 
 
 def _random_parameters(network: Any, random: np.random.Generator) -> None:
-    """Weights that keep activations near 1 through rectified layers (arXiv:1502.01852), everything else near its norm."""
+    """Weights that keep activations near 1 through rectified layers (arXiv:1502.01852), the rest near its usual values."""
     for key, parameter in network._collect_params_with_prefix().items():
         shape = parameter.shape
         if key.endswith("weight"):
@@ -63,7 +63,7 @@ def _calibrate(network: Any, data: Any, random: np.random.Generator) -> None:
     with mx.autograd.record():
         output = network(data)
     output.backward()
-    for norm, momentum in zip(norms, momenta):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm._kwargs["momentum"] = momentum
         mean, variance = norm.running_mean.data().asnumpy(), norm.running_var.data().asnumpy()
         deviation = np.sqrt(variance + 1e-5)

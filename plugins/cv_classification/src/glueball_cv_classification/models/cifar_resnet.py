@@ -13,6 +13,20 @@ from glueball_cv_classification.models._building import conv3x3, norm_maker
 from glueball_cv_classification.models.resnet import BasicBlockV1, BasicBlockV2, residual_stage
 
 
+class CIFARBasicBlockV2(BasicBlockV2):
+    """Pre-activation block whose strided shortcut sees the raw input, as in the network of the official weights.
+
+    data: (batch, in_channels, height, width) -> (batch, channels, height / stride, width / stride). Arguments as of
+    ``BasicBlockV2``.
+    """
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        hidden = F.Activation(self.bn1(x), act_type="relu")
+        hidden = F.Activation(self.bn2(self.conv1(hidden)), act_type="relu")
+        return self.conv2(hidden) + shortcut
+
+
 class CIFARResNetV1(nn.HybridBlock):
     """data: (batch, 3, height, width), as small as 4x4 -> (batch, classes)
 
@@ -50,9 +64,10 @@ class CIFARResNetV1(nn.HybridBlock):
 
 
 class CIFARResNetV2(nn.HybridBlock):
-    """The same with pre-activation blocks (``BasicBlockV2``); the raw picture is normalised without scale and offset.
+    """The same with pre-activation blocks; the raw picture is normalised without scale and offset.
 
-    data: (batch, 3, height, width), as small as 4x4 -> (batch, classes). Arguments as of ``CIFARResNetV1``.
+    data: (batch, 3, height, width), as small as 4x4 -> (batch, classes). Arguments as of ``CIFARResNetV1``,
+    with ``CIFARBasicBlockV2``.
     """
 
     def __init__(
@@ -126,14 +141,14 @@ def cifar_resnet110_v1(classes: int = 10, **kwargs: Any) -> CIFARResNetV1:
 
 def cifar_resnet20_v2(classes: int = 10, **kwargs: Any) -> CIFARResNetV2:
     """CIFAR ResNet-20 v2 (arXiv:1603.05027); keywords of ``CIFARResNetV2``."""
-    return CIFARResNetV2(BasicBlockV2, (3, 3, 3), _CHANNELS, classes=classes, **kwargs)
+    return CIFARResNetV2(CIFARBasicBlockV2, (3, 3, 3), _CHANNELS, classes=classes, **kwargs)
 
 
 def cifar_resnet56_v2(classes: int = 10, **kwargs: Any) -> CIFARResNetV2:
     """CIFAR ResNet-56 v2 (arXiv:1603.05027); keywords of ``CIFARResNetV2``."""
-    return CIFARResNetV2(BasicBlockV2, (9, 9, 9), _CHANNELS, classes=classes, **kwargs)
+    return CIFARResNetV2(CIFARBasicBlockV2, (9, 9, 9), _CHANNELS, classes=classes, **kwargs)
 
 
 def cifar_resnet110_v2(classes: int = 10, **kwargs: Any) -> CIFARResNetV2:
     """CIFAR ResNet-110 v2 (arXiv:1603.05027); keywords of ``CIFARResNetV2``."""
-    return CIFARResNetV2(BasicBlockV2, (18, 18, 18), _CHANNELS, classes=classes, **kwargs)
+    return CIFARResNetV2(CIFARBasicBlockV2, (18, 18, 18), _CHANNELS, classes=classes, **kwargs)
