@@ -22,8 +22,8 @@ class SoftmaxCrossEntropy(nn.HybridBlock):
     """The cross entropy of the softmax of the scores and the labels.
 
     Args:
-        sparse_label: labels are class numbers (batch,); otherwise soft labels (batch, classes) that sum to one, as mixup,
-            cutmix and a teacher make them.
+        sparse_label: labels are class numbers (batch,); otherwise soft labels (batch, classes) that sum to one, as
+            mixup, cutmix and a teacher make them.
         label_smoothing: the share of every label that is spread evenly over all classes (arXiv:1512.00567, section 7).
 
     Inputs: scores (batch, classes); labels; optionally weights (batch,) that the losses are multiplied with.

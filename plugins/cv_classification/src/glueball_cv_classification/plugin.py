@@ -131,6 +131,7 @@ _DATASETS = (
     ("cifar10", "CIFAR10", "60,000 colour pictures, 32x32, 10 classes.", None),
     ("cifar100", "CIFAR100", "60,000 colour pictures, 32x32, 100 fine or 20 coarse classes.", None),
     ("image_folder", "ImageFolder", "Any folder or .tar file of class folders, divided or not.", None),
+    ("image_record", "ImageRecord", "Record files as MXNet's im2rec packs them.", None),
     ("imagenet", "ImageNet", "ILSVRC 2012 in folders of synsets, 1,000 classes.", "arXiv:1409.0575"),
 )
 

@@ -14,6 +14,7 @@ from .digits import Digits
 from .folder import ImageFolder
 from .imagenet import ImageNet
 from .mnist import MNIST, FashionMNIST
+from .record import ImageRecord
 
 __all__ = [
     "CIFAR10",
@@ -25,4 +26,5 @@ __all__ = [
     "ImageClassificationDataset",
     "ImageFolder",
     "ImageNet",
+    "ImageRecord",
 ]

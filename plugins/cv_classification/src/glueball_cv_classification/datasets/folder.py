@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from glueball.data.images import decode
+from glueball.data.images import EncodedImage, decode
 from glueball.errors import DataError, OptionError
 
 from .common import TEST_NAMES, TRAIN_NAMES, ImageClassificationDataset, stratified_split
@@ -36,6 +37,8 @@ class ImageFolder(ImageClassificationDataset):
         seed: of that split.
         classes: class names in the order of the labels; default: the folder names, sorted. A folder that is not among
             them is an error; a class without a folder is not, so that a model can be evaluated on some of its classes.
+        decode: False gives ``glueball.data.images.EncodedImage``, which resizing and cropping transforms decode at the
+            scale they need: faster for pictures at least twice as large as the network's input.
 
     Raises:
         DataError: there is no such folder, no picture in it, an empty class folder, or a class that is not known.
@@ -50,7 +53,9 @@ class ImageFolder(ImageClassificationDataset):
         val_fraction: float = 0.2,
         seed: int = 0,
         classes: Sequence[str] | None = None,
+        decode: bool = True,
     ) -> None:
+        self._decode = decode
         if split not in SPLITS and split not in TRAIN_NAMES + TEST_NAMES:
             raise OptionError(f"Unknown split. Expected one of {', '.join(SPLITS)}. Received: split={split!r}.")
         self.root = Path(root).expanduser()
@@ -75,13 +80,14 @@ class ImageFolder(ImageClassificationDataset):
         self._labels = np.array([index[name] for name in found], dtype=np.int64)
         self.summary = how
 
-    def image(self, index: int) -> np.ndarray:
-        """Decodes the picture.
+    def image(self, index: int) -> Any:
+        """The picture, decoded unless the data set was told otherwise.
 
         Raises:
             DataError: it is damaged, no picture, or too large; the message names the file.
         """
-        return decode(self._files.read(self.names[index]), name=self.describe(index))
+        content, name = self._files.read(self.names[index]), self.describe(index)
+        return decode(content, name=name) if self._decode else EncodedImage(content, name)
 
     def describe(self, index: int) -> str:
         """Where the picture lies."""

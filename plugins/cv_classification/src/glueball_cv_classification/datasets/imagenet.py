@@ -26,6 +26,7 @@ class ImageNet(ImageFolder):
         split: "train" or "val" (also "test").
         root: the folder with train and val, or the one above ``imagenet``; by default ``$GLUEBALL_DATA/imagenet``, then
             the cache.
+        decode: as for ``ImageFolder``.
 
     Raises:
         DataError: the folders are not there or are not synsets. ImageNet's terms forbid fetching it automatically.
@@ -33,7 +34,9 @@ class ImageNet(ImageFolder):
     Source: Russakovsky et al., arXiv:1409.0575.
     """
 
-    def __init__(self, split: str = "train", root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, split: str = "train", root: str | os.PathLike[str] | None = None, *, decode: bool = True
+    ) -> None:
         word = "train" if is_train_split(split) else "val"
         folders = dataset_folders("imagenet", root)
         place = next((folder for folder in folders if (folder / word).is_dir()), None)
@@ -45,7 +48,7 @@ class ImageNet(ImageFolder):
                 f"{folders[0]}/train/<synset>/ and {folders[0]}/val/<synset>/, or name their folder as root=."
             )
         # Only the part that is asked for is walked: listing all 1.3 million names takes minutes on network disks.
-        super().__init__(place / word, "all")
+        super().__init__(place / word, "all", decode=decode)
         strangers = [name for name in self.classes if not SYNSET.fullmatch(name)]
         if strangers:
             raise DataError(

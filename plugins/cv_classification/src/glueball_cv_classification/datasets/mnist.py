@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
-import zlib
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,40 +22,6 @@ from .common import (
     missing,
     with_channels,
 )
-
-IDX_UNSIGNED_BYTE = 0x08
-
-
-def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """An IDX file of unsigned bytes, gzip-compressed or not.
-
-    The header is two zero bytes, the type, the number of dimensions, and each dimension as a big-endian 32-bit number
-    (http://yann.lecun.com/exdb/mnist).
-
-    Raises:
-        DataError: the file is something else, holds another type, or is cut short.
-    """
-    file = Path(path)
-    try:
-        content = file.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} cannot be read: {error}. Fetch it again.") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
-        raise DataError(
-            f"{file} is not an IDX file. Expected it to start with 00 00 08. Received: {content[:4].hex()}."
-        )
-    if content[2] != IDX_UNSIGNED_BYTE:
-        raise DataError(f"{file} holds numbers of another type. Expected 08 (bytes). Received: {content[2]:02x}.")
-    header = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4))
-    if len(content) < header or len(content) - header != math.prod(shape):
-        raise DataError(
-            f"{file} is damaged. Expected {math.prod(shape)} bytes for shape {shape}. "
-            f"Received: {max(len(content) - header, 0)}. Fetch it again."
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
 class MNIST(ArrayImageDataset):
@@ -103,10 +66,10 @@ class MNIST(ArrayImageDataset):
         part = "train" if is_train_split(split) else "t10k"
         images_file, labels_file = self._files(part, root, download)
         grey, labels = read_idx(images_file), read_idx(labels_file)
-        if grey.ndim != 3 or labels.ndim != 1:
+        if grey.ndim != 3 or labels.ndim != 1 or grey.dtype != np.uint8:
             raise DataError(
-                f"{images_file} and {labels_file} are no pictures with labels. Expected 3 dimensions and 1. "
-                f"Received: {grey.ndim} and {labels.ndim}."
+                f"{images_file} and {labels_file} are no pictures with labels. Expected bytes of 3 dimensions, and "
+                f"labels of 1. Received: {grey.dtype} of shape {grey.shape}, and labels of shape {labels.shape}."
             )
         super().__init__(
             with_channels(grey, checked_channels(channels)),

@@ -135,6 +135,7 @@ class RandomCrop(Transform):
 
     def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
         random = generator(random)
+        image = np.asarray(image)
         size = pair(self.size)
         height, width, channels = image.shape
         padded_height, padded_width = height + 2 * self.pad, width + 2 * self.pad
@@ -200,6 +201,7 @@ class FiveCrop(Transform):
     size: Size = attrs.field(converter=pair)
 
     def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
+        image = np.asarray(image)
         boxes = _five_boxes(image.shape[0], image.shape[1], pair(self.size), type(self).__name__)
         return np.stack([image[rows, columns] for rows, columns in boxes])
 
@@ -215,6 +217,7 @@ class TenCrop(Transform):
     size: Size = attrs.field(converter=pair)
 
     def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
+        image = np.asarray(image)
         boxes = _five_boxes(image.shape[0], image.shape[1], pair(self.size), type(self).__name__)
         crops = [image[rows, columns] for rows, columns in boxes]
         return np.stack(crops + [crop[:, ::-1] for crop in crops])
