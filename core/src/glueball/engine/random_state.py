@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 
-def seed_everything(backend: Any, seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Seeds the initialisers, the backend and the global generators."""
-    from glueball.init import seed as seed_initializers
+    from glueball.seeding import seed as seed_library
 
-    seed_initializers(seed)
-    backend.seed(seed)
+    seed_library(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 

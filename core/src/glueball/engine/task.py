@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from glueball.engine.measures import Metric
+from glueball.engine.measures import Metric, values
 from glueball.engine.recipe import Component, Recipe
 from glueball.errors import DataError, OptionError
 
@@ -27,8 +27,6 @@ class Task:
 
     default_metrics: tuple[Component, ...] = ()
     """What is measured when a recipe names no metrics; the first one decides which weights are best."""
-    lower_is_better: frozenset[str] = frozenset({"loss"})
-    """Names of metrics of which less is better."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -149,6 +147,11 @@ class Task:
         from glueball.named import get_metric
 
         return [get_metric(item.name, **item.options) for item in self.recipe.metrics or self.default_metrics]
+
+    def lower_is_better(self) -> frozenset[str]:
+        """Names of the validation metrics of which less is better."""
+        found = [item for item in self.build_metrics(training=False) if not getattr(item, "higher_is_better", True)]
+        return frozenset(values(found))
 
     def update_metrics(
         self, metrics: Sequence[Metric], batch: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...]

@@ -108,7 +108,8 @@ class Trainer:
         self._predict: Any = None
         self._network: Any = None
         self._step: Any = None
-        self._log: RunLog
+        self._loader: Any = None
+        self._log: Any = None
         self._curves_drawn = 0.0
         self._session_start = 0.0
 
@@ -170,7 +171,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _build_network(self) -> None:
-        random_state.seed_everything(self.backend, self.recipe.seed)
+        random_state.seed_everything(self.recipe.seed)
         self.task.set_device(self.device)
         network = self.task.build_network()
         self._network = self.backend.to_device(network, self.device)
@@ -186,6 +187,7 @@ class Trainer:
         self._loader = self.task.loader("train", training=True)
         if self._loader is None or not len(self._loader):
             raise OptionError(f"The recipe {recipe.name!r} has no training data.")
+        self._batch_transform = self.task.batch_transform()
         self._validation_loader = self.task.loader("validation", training=False)
         steps_per_epoch = math.ceil(len(self._loader) / recipe.accumulate)
         self._schedule = Schedule(
@@ -289,8 +291,12 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         progress = self._progress
-        self._loader.set_epoch(progress.epoch)
         self.task.set_epoch(progress.epoch)
+        transform = self.task.batch_transform()
+        if transform != self._batch_transform:
+            # Workers hold a copy of the transform; a recipe whose mixing ends early gets a new loader there.
+            self._loader, self._batch_transform = self.task.loader("train", training=True), transform
+        self._loader.set_epoch(progress.epoch)
         # After the last batch there is nothing to load: such a run was stopped before or during its validation.
         if progress.batch < len(self._loader):
             if progress.loader is not None:
@@ -362,7 +368,7 @@ class Trainer:
         name = recipe.monitor or next(iter(measured))
         if name not in measured:
             raise OptionError(f"monitor={name!r} is no metric of this run. Measured: {', '.join(measured)}.")
-        value, sign = measured[name], -1.0 if name in self.task.lower_is_better else 1.0
+        value, sign = measured[name], -1.0 if name in self.task.lower_is_better() else 1.0
         if progress.best is None or sign * value > sign * progress.best:
             progress.best, progress.best_epoch, progress.without_gain = value, progress.epoch + 1, 0
             self._save_weights("best")
@@ -592,7 +598,10 @@ class Trainer:
         )
 
     def _close(self) -> None:
-        if hasattr(self, "_log"):
+        for loader in (self._loader, self._validation_loader):
+            if loader is not None:
+                loader.close()
+        if self._log is not None:
             self._log.close()
         self.folder.close()
 

@@ -215,3 +215,33 @@ def register_losses(register: Register) -> None:
 def register_metrics(register: Register) -> None:
     """The metrics of ``metrics``."""
     _register_all(register, "metrics", _METRICS)
+
+
+_RECIPES = "glueball_cv_classification.recipes"
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """What the engine needs to know about pictures with one label each."""
+    register(
+        "image_classification",
+        "glueball_cv_classification.task:ImageClassification",
+        summary="Pictures with one label each: cross-entropy, accuracy, class names.",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    """The recipes of ``recipes/``."""
+    for name, target, summary in (
+        ("digits", "small:digits", "A small ResNet on scikit-learn's handwritten digits, in a minute."),
+        ("mnist", "small:mnist", "A small ResNet on MNIST."),
+        ("fashion-mnist", "small:fashion_mnist", "A small ResNet on FashionMNIST."),
+        ("cifar10", "cifar:cifar10", "ResNet-20 on CIFAR-10 in 12 epochs."),
+        ("cifar10-long", "cifar:cifar10_long", "ResNet-20 on CIFAR-10 in 200 epochs, or 450 with mixup."),
+        ("imagenet", "imagenet:imagenet", "ResNet-50 v1b on ImageNet in 120 epochs."),
+        ("imagenet-tricks", "imagenet:imagenet_tricks", "ResNet-50 v1d with smoothing, mixup and a teacher."),
+        ("imagenet-mobilenet", "imagenet:imagenet_mobilenet", "MobileNet v2 on ImageNet in 150 epochs."),
+        ("image-folder", "folder:image_folder", "Any model on your own folder of class folders."),
+    ):
+        register(name, f"{_RECIPES}.{target}", task="image_classification", summary=summary)
