@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from glueball.data.idx import read_idx
 from glueball.errors import DataError
 
 from .common import (
