@@ -57,12 +57,19 @@ def _unknown_option(entry: Entry, option: str, options: list[str]) -> OptionErro
 
 
 def _options_on_the_way(error: TypeError) -> list[str]:
-    """Names of the parameters of every function between the call of a target and the one that raised ``error``."""
+    """Names of the parameters of every function between the call of a target and the one that refused an option."""
     names: dict[str, None] = {}
     traceback = error.__traceback__.tb_next if error.__traceback__ is not None else None
     while traceback is not None:
         code = traceback.tb_frame.f_code
         names.update(dict.fromkeys(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]))
+        if traceback.tb_next is None:
+            # The function that refused never began, so it has no frame: it is known by its name in the message.
+            refusing: Any = None
+            for depth, part in enumerate(str(error).partition("(")[0].split(".")):
+                refusing = traceback.tb_frame.f_globals.get(part) if depth == 0 else getattr(refusing, part, None)
+            if callable(refusing):
+                names.update(dict.fromkeys(_option_names(refusing)))
         traceback = traceback.tb_next
     return [name for name in names if name not in ("self", "cls") and not name.startswith("_")]
 

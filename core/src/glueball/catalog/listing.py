@@ -26,7 +26,7 @@ def compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
         if pattern.startswith("^"):
             return re.compile(pattern, re.IGNORECASE)
         if any(sign in pattern for sign in "*?["):
-            return re.compile(translate(pattern), re.IGNORECASE)
+            return re.compile(rf"\A{translate(pattern)}", re.IGNORECASE)
     except re.error as error:
         raise OptionError(
             f"pattern must be a regular expression where it begins with '^': {error}. Received: {pattern!r}"

@@ -12,7 +12,7 @@ def _letters(name: str) -> str:
 
 
 def near_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """The known names that look like ``name``, best first: the same letters, then similar ones, then parts."""
+    """The known names that look like ``name``, best first: the same letters, then continued, then similar."""
     from difflib import get_close_matches  # imported late: only mistakes need it
 
     by_letters: dict[str, str] = {}
@@ -22,10 +22,10 @@ def near_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
     if not asked:
         return []
     found = [by_letters[asked]] if asked in by_letters else []
-    found += [by_letters[letters] for letters in get_close_matches(asked, by_letters, n=limit, cutoff=0.7)]
     if len(asked) >= 3:
         # Short names in long ones only count where they begin the name: 'vgg' should not find 'ssd_512_vgg16_atrous'.
         found += sorted(known_name for letters, known_name in by_letters.items() if letters.startswith(asked))
+    found += [by_letters[letters] for letters in get_close_matches(asked, by_letters, n=limit, cutoff=0.7)]
     return list(dict.fromkeys(found))[:limit]
 
 

@@ -28,9 +28,7 @@ def register_models(register: Register) -> None:
 @hookimpl
 def register_datasets(register: Register) -> None:
     """One data set that is drawn, so that it needs no files."""
-    register(
-        "shapes", "glueball_plugin_template.datasets:Shapes", summary="Squares, discs and crosses, drawn as asked."
-    )
+    register("shapes", "glueball_plugin_template.datasets:Shapes", summary="Drawn squares, discs and crosses.")
 
 
 @hookimpl
