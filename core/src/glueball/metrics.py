@@ -1,8 +1,9 @@
 """Metrics: what a run reports, computed from NumPy arrays with nothing but sums.
 
 A metric adds up over batches (``update``), tells its value at any time (``get``), starts again (``reset``), can be
-added to another that saw other batches (``merge``), and goes into a checkpoint (``state_dict``). All its sums are arrays
-that add: that one property makes the value independent of how samples were cut into batches or spread over processes.
+added to another that saw other batches (``merge``), and goes into a checkpoint (``state_dict``). Its sums
+are arrays that add: that one property makes the value independent of how samples were cut into batches or spread over
+processes.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ the steps, results are those of MXNet's float pipeline; its uint8 pipeline also 
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -27,6 +29,24 @@ YIQ_TO_RGB = np.array([[1.0, 0.956, 0.621], [1.0, -0.272, -0.647], [1.0, -1.107,
 # Neural Networks", 2012, section 4.1), for values from 0 to 255.
 EIGENVALUES = np.array([55.46, 4.794, 1.148])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+@functools.cache
+def _opencv() -> Any:
+    try:
+        return importlib.import_module("cv2")
+    except ImportError:
+        return None
+
+
+def mean_color(image: np.ndarray) -> np.ndarray:
+    """The mean of each channel of a picture (height, width, 3): float64, (3,)."""
+    height, width = image.shape[:2]
+    # Whole rows first: adding them up is vectorised, adding up every third byte is not. A column of 2**24 bytes fits.
+    rows = image.reshape(height, width * 3)
+    total = np.uint32 if image.dtype == np.uint8 and height < 2**24 else np.float64
+    columns = np.add.reduce(rows, axis=0, dtype=total)
+    return columns.reshape(width, 3).sum(axis=0, dtype=np.float64) / (height * width)
 
 
 @attrs.frozen(eq=False)
@@ -66,10 +86,13 @@ class ColorMap:
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The mapped picture; uint8 is rounded and clipped once."""
         if image.dtype == np.uint8:
-            # Pillow applies a matrix of 3x4 to bytes several times faster than NumPy does through floats.
+            # On bytes, OpenCV is 25 times and Pillow 3 times as fast as NumPy through floats; they agree but for one
+            # grey level at exact halves.
             matrix = np.concatenate([self.matrix, self.offset[:, None]], axis=1)
-            picture = Image.fromarray(np.ascontiguousarray(image))
-            return np.array(picture.convert("RGB", tuple(matrix.ravel().tolist())))
+            image = np.ascontiguousarray(image)
+            if (cv2 := _opencv()) is not None:
+                return cv2.transform(image, matrix)
+            return np.array(Image.fromarray(image).convert("RGB", tuple(matrix.ravel().tolist())))
         return image @ self.matrix.T.astype(image.dtype) + self.offset.astype(image.dtype)
 
 
@@ -106,7 +129,7 @@ class _ColorRun(Transform):
         random = generator(random)
         mean = None
         if any(step.needs_mean for step in self.steps):
-            mean = image.reshape(-1, 3).mean(axis=0, dtype=np.float64)
+            mean = mean_color(image)
         color_map = ColorMap()
         for step in self.steps:
             color_map = step.extend(color_map, mean, random)
