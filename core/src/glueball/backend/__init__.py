@@ -213,8 +213,7 @@ def _select(name: str) -> None:
         raise BackendError(
             f"Backend {name!r} was asked for, but its library is not installed.{alternative} {_INSTALL}"
         )
-    package = importlib.import_module(f"glueball.backend.{name}")
-    package.import_library()
+    importlib.import_module(f"glueball.backend.{name}.compat").import_library()
     _selected = importlib.import_module(f"glueball.backend.{name}.backend").BACKEND
     _environment_at_selection = os.environ.get(ENVIRONMENT_VARIABLE) or None
 

@@ -38,7 +38,6 @@ A parameter that is frozen, or that the graph does not use, is neither updated n
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -75,11 +74,6 @@ class Treatment:
     trainable: bool = True
 
 
-# Parameters whose grad_req a step has changed: what the user had set, and what the step set instead. A later step
-# starts again from the user's word, so that a second phase of training can thaw what the first one froze.
-_assigned: weakref.WeakKeyDictionary[Any, tuple[str, str]] = weakref.WeakKeyDictionary()
-
-
 def resolve(parameters: Mapping[str, Any], rules: Iterable[ParameterRule]) -> dict[str, Treatment]:
     """Structural name -> treatment, from the rules and each parameter's own ``lr_mult``, ``wd_mult``, ``grad_req``.
 
@@ -91,7 +85,7 @@ def resolve(parameters: Mapping[str, Any], rules: Iterable[ParameterRule]) -> di
     """
     names: dict[int, list[str]] = {}
     for name, parameter in parameters.items():
-        names.setdefault(id(parameter), []).append(name)
+        names.setdefault(id(_identity(parameter)), []).append(name)
     compiled = []
     for rule in rules:
         try:
@@ -126,18 +120,26 @@ def resolve(parameters: Mapping[str, Any], rules: Iterable[ParameterRule]) -> di
 
 
 def assign_grad_req(parameter: Any, grad_req: str) -> None:
-    """Sets a parameter's ``grad_req`` for a training step, remembering what the user had set."""
+    """Sets a parameter's ``grad_req`` for a training step, remembering what the user had set.
+
+    A later step starts again from the user's word, so that a second phase of training can thaw what the first one froze.
+    """
     original = _user_grad_req(parameter)
     if parameter.grad_req != grad_req:
         parameter.grad_req = grad_req
-    _assigned[parameter] = (original, grad_req)
+    _identity(parameter).glueball_grad_req = (original, str(parameter.grad_req))
 
 
 def _user_grad_req(parameter: Any) -> str:
-    original, assigned = _assigned.get(parameter, (None, None))
+    original, assigned = getattr(_identity(parameter), "glueball_grad_req", (None, None))
     if original is not None and parameter.grad_req == assigned:
-        return original
+        return str(original)
     return str(parameter.grad_req)
+
+
+def _identity(parameter: Any) -> Any:
+    """What two names of one parameter share: its tensor where the parameter is a handle on one, else itself."""
+    return getattr(parameter, "tensor", parameter)
 
 
 def ema_decay(decay: float, update: int) -> float:

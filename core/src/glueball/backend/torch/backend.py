@@ -132,13 +132,15 @@ class TorchBackend:
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(values, dtype=np.uint8)), name)
 
     def parameters(self, network: Any) -> dict[str, Any]:
-        return dict(network._collect_params_with_prefix())
+        from glueball.backend.torch.block import structural_parameters
+
+        return dict(structural_parameters(network, ""))
 
     def get_arrays(self, network: Any) -> dict[str, np.ndarray]:
         return {
             name: self.numpy(parameter.data()).copy()
             for name, parameter in self.parameters(network).items()
-            if _is_initialized(parameter)
+            if parameter.is_initialized
         }
 
     def set_arrays(self, network: Any, arrays: Mapping[str, np.ndarray]) -> None:
@@ -178,10 +180,6 @@ class TorchBackend:
         from glueball.backend.torch.predictor import TorchPredictor
 
         return TorchPredictor(self, network, device=device, precision=precision, compile=compile)
-
-
-def _is_initialized(parameter: Any) -> bool:
-    return parameter._data is not None
 
 
 def _cpu_flags() -> frozenset[str]:
