@@ -37,7 +37,8 @@ def panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
                         markers=len(rows) <= 40,
                     )
                 )
-        result.append(Panel(title=quantity.replace("_", " "), series=series))
+        logarithmic = quantity == "loss" and _spans_decades(series)
+        result.append(Panel(title=quantity.replace("_", " "), series=series, logarithmic=logarithmic))
     rates = [row for row in history if "learning_rate" in row]
     if rates:
         line = Series(
@@ -45,6 +46,12 @@ def panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
         )
         result.append(Panel(title="learning rate", series=[line]))
     return result
+
+
+def _spans_decades(series: Sequence[Series]) -> bool:
+    # A first validation before batch statistics have settled can be a hundred times the last one.
+    values = [y for line in series for _, y in chart.finite_points(line)]
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
 
 
 def draw(history: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> str | None:
@@ -67,6 +74,7 @@ def draw(history: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> s
 def _draw_with_matplotlib(drawn: Sequence[Panel], path: Path, title: str) -> None:
     # Figure without pyplot: no global state, no window system, safe in any thread.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     columns = min(3, len(drawn))
     rows = -(-len(drawn) // columns)
@@ -79,6 +87,9 @@ def _draw_with_matplotlib(drawn: Sequence[Panel], path: Path, title: str) -> Non
             axes.plot(series.x, series.y, color=color, marker=marker, markersize=3.5, label=series.label)
         axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel(panel.x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+        if panel.logarithmic:
+            axes.set_yscale("log")
         axes.grid(axis="y", color="#e4e7eb")
         axes.spines[["top", "right"]].set_visible(False)
         if len(panel.series) > 1:
