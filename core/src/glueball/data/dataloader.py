@@ -132,7 +132,7 @@ class _Pool:
             if process is not None:
                 process.kill()
 
-    def close(self, grace: float = 5.0) -> None:
+    def close(self, grace: float = 2.0) -> None:
         """Lets the workers finish what they are at, at most ``grace`` seconds, and ends them."""
         if self.owner != os.getpid():
             return  # a forked child: threads and processes belong to the parent

@@ -221,6 +221,18 @@ def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: S
         raise DataError(f"{name}: the picture is damaged or cut short: {error}.") from error
 
 
+def _reduced(size: Size, at_least: Size) -> Size:
+    """The smallest of full, 1/2, 1/4 and 1/8 size that is still ``at_least`` as large: what Pillow's draft mode offers.
+
+    simplejpeg knows all eighths, but the odd ones are slower to compute than the whole picture.
+    """
+    for factor in (8, 4, 2):
+        reduced = (-(-size[0] // factor), -(-size[1] // factor))
+        if reduced[0] >= at_least[0] and reduced[1] >= at_least[1]:
+            return reduced
+    return size
+
+
 def _decode_jpeg(data: bytes, with_decoder: str, at_least: Size | None) -> np.ndarray | None:
     """RGB before orientation, or None when Pillow shall decide whether the file is damaged."""
     if with_decoder == "simplejpeg":
@@ -280,8 +292,10 @@ def decode(
             _check_pixels(height, width, limit, name)
             # The fast decoders do not know Adobe's inverted CMYK.
             if chosen != "pillow" and components in (1, 3):
-                turned = orient and orientation >= 5
-                image = _decode_jpeg(data, chosen, at_least[::-1] if at_least and turned else at_least)
+                wanted = None
+                if at_least is not None:
+                    wanted = _reduced((height, width), at_least[::-1] if orient and orientation >= 5 else at_least)
+                image = _decode_jpeg(data, chosen, wanted)
                 if image is not None:
                     return _turn(image, orientation) if orient else image
     return _decode_pillow(data, name, limit, orient, at_least)
