@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -62,7 +63,7 @@ def download(url: str, target: Path, *, attempts: int = _ATTEMPTS, wait: float =
             if error.code < 500 and error.code not in (408, 429):
                 raise DownloadError(f"{url} answered {error.code} {error.reason}, expected the file.") from error
             reason: Exception = error
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             reason = error
         else:
             os.replace(partial, target)
