@@ -12,7 +12,7 @@ They are parsed with ``ast``, never evaluated.
 
 Conventions
     - A parameter with a default that follows an optional one and is still required (``num_filter``) has None here.
-    - Shapes are tuples; ``()`` stands for "one for every spatial axis" in ``stride`` and ``dilate`` and for "nothing" in
+    - Shapes are tuples; ``()`` stands for "one on every axis" in ``stride`` and ``dilate`` and for "nothing" in
       ``pad`` and ``axes``. An integer is taken for every axis.
     - ``workspace``, ``cudnn_tune``, ``cudnn_off``, ``num_filter`` of UpSampling and the like steer MXNet's kernels; the
       torch backend takes and ignores them.

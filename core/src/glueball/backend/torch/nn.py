@@ -1,0 +1,97 @@
+"""The layers of the dialect: what ``glueball.nn`` hands on."""
+
+from __future__ import annotations
+
+from glueball.backend.torch.block import Block, HybridBlock, HybridSequential, Sequential
+from glueball.backend.torch.layers.activations import ELU, GELU, SELU, Activation, LeakyReLU, PReLU, SiLU, Swish
+from glueball.backend.torch.layers.basic import (
+    Concurrent,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    HybridConcurrent,
+    HybridLambda,
+    Identity,
+    Lambda,
+)
+from glueball.backend.torch.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+)
+from glueball.backend.torch.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, SyncBatchNorm
+from glueball.backend.torch.layers.pixels import PixelShuffle1D, PixelShuffle2D, PixelShuffle3D, ReflectionPad2D
+from glueball.backend.torch.layers.pooling import (
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalAvgPool3D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    GlobalMaxPool3D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
+)
+from glueball.backend.torch.parameter import Constant, DeferredInitializationError, Parameter, ParameterDict
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Activation",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
+    "BatchNorm",
+    "Block",
+    "Concurrent",
+    "Constant",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "DeferredInitializationError",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
+    "GroupNorm",
+    "HybridBlock",
+    "HybridConcurrent",
+    "HybridLambda",
+    "HybridSequential",
+    "Identity",
+    "InstanceNorm",
+    "Lambda",
+    "LayerNorm",
+    "LeakyReLU",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
+    "PReLU",
+    "Parameter",
+    "ParameterDict",
+    "PixelShuffle1D",
+    "PixelShuffle2D",
+    "PixelShuffle3D",
+    "ReflectionPad2D",
+    "Sequential",
+    "SiLU",
+    "Swish",
+    "SyncBatchNorm",
+]

@@ -1,0 +1,22 @@
+"""Functions of the dialect on arrays of the selected backend, eagerly: what ``F`` is in ``hybrid_forward``.
+
+The backend is imported at the first use of a name, not with this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from glueball import backend
+
+    return getattr(backend.current().ops, name)
+
+
+def __dir__() -> list[str]:
+    from glueball.backend import dialect
+
+    return sorted({name.partition(".")[0] for name in dialect.OPS})
