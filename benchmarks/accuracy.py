@@ -22,6 +22,7 @@ from typing import Any
 from glueball.engine import chart
 
 RESULTS = Path(__file__).parent / "results" / "accuracy"
+BACKENDS = ("mxnet", "torch")
 GOALS = {"digits": 0.98, "cifar10": 0.86, "fashion-mnist": 0.925}
 
 
@@ -67,8 +68,9 @@ def record(recipe: str, backend: str, work: Path, threads: int) -> dict[str, Any
     }
 
 
-def draw(recipe: str, backends: list[str]) -> None:
-    """Both backends' curves in one picture."""
+def draw(recipe: str) -> None:
+    """The curves of every backend that has results, in one picture."""
+    backends = [backend for backend in BACKENDS if (RESULTS / f"{recipe}-{backend}").exists()]
     panels = []
     for quantity, title in (("validation_accuracy", "test accuracy"), ("train_loss", "training loss")):
         series = []
@@ -116,13 +118,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy"), help="where the runs go")
     parser.add_argument("--parallel", action="store_true", help="both backends at once, sharing the cores")
     parser.add_argument("--set", action="append", default=[], help="passed on to glueball train")
+    parser.add_argument("--threads", type=int, help="threads of each run (default: the cores, shared if --parallel)")
     arguments = parser.parse_args()
     pythons = {"mxnet": arguments.mxnet_python, "torch": arguments.torch_python}
     pythons = {backend: python for backend, python in pythons.items() if python}
     if not pythons:
         parser.error("give --mxnet-python, --torch-python or both")
     extra = [part for assignment in arguments.set for part in ("--set", assignment)]
-    threads = max(1, (os.cpu_count() or 1) // (len(pythons) if arguments.parallel else 1))
+    share = (os.cpu_count() or 1) // (len(pythons) if arguments.parallel else 1)
+    threads = arguments.threads or max(1, share)
     rows = []
     for recipe in arguments.recipes:
         running = []
@@ -135,7 +139,7 @@ def main() -> None:
                 sys.exit(f"{recipe} on {backend} ended with status {process.returncode}")
             rows.append(record(recipe, backend, arguments.work, threads))
         write_table(rows)
-        draw(recipe, list(pythons))
+        draw(recipe)
     print((RESULTS / "accuracy.md").read_text())
 
 

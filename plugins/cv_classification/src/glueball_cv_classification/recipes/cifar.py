@@ -18,7 +18,7 @@ _TRANSFORMS = TransformSpec(train=(Component(name="cifar_train"),), evaluation=(
 
 
 def cifar10(data: str | None = None) -> Recipe:
-    """ResNet-20 in 12 epochs: one warm-up to a high rate, then cosine to nothing (after arXiv:1708.07120).
+    """ResNet-20 in 10 epochs: one warm-up to a high rate, then cosine to nothing (after arXiv:1708.07120).
 
     ``data``: a folder with CIFAR-10 in any of its forms.
     """
@@ -31,7 +31,7 @@ def cifar10(data: str | None = None) -> Recipe:
         optimizer=OptimizerSpec(name="nag", momentum=0.9, weight_decay=5e-4),
         learning_rate=0.2,
         schedule=ScheduleSpec(name="cosine", warmup=2.0),
-        epochs=12,
+        epochs=10,
         batch_size=128,
         no_decay=True,
     )
