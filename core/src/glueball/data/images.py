@@ -181,15 +181,18 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
 # Decoding and encoding
 
 
-def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: Size | None) -> np.ndarray:
+def _decode_pillow(
+    data: bytes, name: str, limit: int, orient: bool, orientation: int | None, at_least: Size | None
+) -> np.ndarray:
+    """Decodes any format; ``orientation`` is what a JPEG's header says, None leaves it to Pillow to find out."""
     pillow = _pillow()
     try:
         image = pillow.open(io.BytesIO(data))
         _check_pixels(image.height, image.width, limit, name)
         if at_least is not None and image.format == "JPEG":
-            turned = orient and image.getexif().get(0x0112, 1) >= 5
-            image.draft("RGB", at_least if turned else at_least[::-1])
-        if orient:
+            # (width, height) of the stored picture, which lies on its side with orientations 5 to 8.
+            image.draft("RGB", at_least if orient and (orientation or 1) >= 5 else at_least[::-1])
+        if orient and orientation is None:
             transpose = importlib.import_module("PIL.ImageOps").exif_transpose
             image = transpose(image) or image
         if image.mode == "F":
@@ -206,7 +209,8 @@ def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: S
             image = image.convert("RGBA")
         if image.mode != "RGB":
             image = image.convert("RGB")
-        return np.array(image)
+        pixels = np.array(image)
+        return _turn(pixels, orientation) if orient and orientation is not None else pixels
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise DataError(
             f"{name}: the picture has more pixels than the limit of {limit:,} ({error}). If the file can be trusted, "
@@ -224,7 +228,7 @@ def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: S
 def _reduced(size: Size, at_least: Size) -> Size:
     """The smallest of full, 1/2, 1/4 and 1/8 size that is still ``at_least`` as large: what Pillow's draft mode offers.
 
-    simplejpeg knows all eighths, but the odd ones are slower to compute than the whole picture.
+    simplejpeg knows all eighths; one rule for both gives one result.
     """
     for factor in (8, 4, 2):
         reduced = (-(-size[0] // factor), -(-size[1] // factor))
@@ -246,7 +250,10 @@ def _decode_jpeg(data: bytes, with_decoder: str, at_least: Size | None) -> np.nd
     if data.rfind(b"\xff\xd9", -64) < 0:
         return None
     cv2 = _optional("cv2")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # beyond its own limits of size
+        return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -284,6 +291,7 @@ def decode(
     if not data:
         raise DataError(f"{name}: the file is empty.")
     limit = max_pixels() if pixel_limit is None else pixel_limit
+    orientation: int | None = None
     if data[:2] == b"\xff\xd8":
         header = _scan_jpeg(data)
         chosen = decoder()
@@ -298,7 +306,7 @@ def decode(
                 image = _decode_jpeg(data, chosen, wanted)
                 if image is not None:
                     return _turn(image, orientation) if orient else image
-    return _decode_pillow(data, name, limit, orient, at_least)
+    return _decode_pillow(data, name, limit, orient, orientation, at_least)
 
 
 def encode(image: np.ndarray, format: str = "jpg", quality: int = 95) -> bytes:
