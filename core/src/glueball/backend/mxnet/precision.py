@@ -20,14 +20,17 @@ def converted(block: Any, inputs: int, precision: str, parameters: Any) -> Any:
     ``inputs`` is the number of the block's inputs. Shared parameters keep their names and arrays, so that training the
     converted graph trains the block.
     """
-    with warnings.catch_warnings():
-        # The package drags in converters written for older libraries.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from mxnet.contrib import amp
-
     names = [f"input{index}" for index in range(inputs)]
     variables = [mx.sym.var(name) for name in names]
     outputs = block(*variables)
     symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs
-    symbol = amp.convert_symbol(symbol, target_dtype=precision, data_names=names)
-    return gluon.SymbolBlock(symbol, variables, params=parameters)
+    return gluon.SymbolBlock(convert_symbol(symbol, names, precision), variables, params=parameters)
+
+
+def convert_symbol(symbol: Any, inputs: list[str], precision: str) -> Any:
+    """A symbol with casts to ``precision`` around the operators that gain; ``inputs`` names its data variables."""
+    with warnings.catch_warnings():
+        # The package drags in converters written for older libraries.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from mxnet.contrib import amp
+    return amp.convert_symbol(symbol, target_dtype=precision, data_names=inputs)
