@@ -7,11 +7,14 @@ NumPy nor a backend nor a plugin, so that command lines and light programs pay f
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Type checkers take this name for true. Importing it from typing would double the time of ``import glueball``.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from glueball import autograd, backend, catalog, data, engine, errors, init, loss, nn, ops, plugin, weights
-    from glueball.engine import load
+    from glueball.engine.load import load
     from glueball.models import get_model, list_models
     from glueball.named import (
         get_dataset,

@@ -152,7 +152,10 @@ class Catalog:
         problems = selection.problems(sources)
         if selection.strict and problems:
             raise PluginError(problems[0])
-        wanted = [source for source in sources if selection.reason_to_block(source) is None]
+        claims: dict[str, list[Source]] = {}
+        for source in sources:
+            if selection.reason_to_block(source) is None:
+                claims.setdefault(source.name, []).append(source)
         manager = new_manager()
         plugins: list[PluginInfo] = []
         entries: list[Entry] = []
@@ -163,8 +166,8 @@ class Catalog:
             reason = selection.reason_to_block(source) or ""
             if reason:
                 state = "blocked"
-            elif rivals := [other for other in wanted if other.name == source.name and other is not source]:
-                state, reason = "conflict", _conflict(source, rivals)
+            elif len(claims[source.name]) > 1:
+                state, reason = "conflict", _conflict(source, claims[source.name])
             elif requirement := unmet_requirement(source.requirements, __version__):
                 state = "incompatible"
                 reason = (

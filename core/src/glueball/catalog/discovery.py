@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from glueball.catalog.compatibility import normalized
-
 if TYPE_CHECKING:
     from importlib_metadata import Distribution
 
@@ -73,17 +71,34 @@ def _metadata(distribution: Distribution) -> dict[str, list[str]]:
     )
 
 
-def _sources_of(distribution: Distribution, fields: dict[str, list[str]]) -> Iterator[Source]:
-    for entry_point in distribution.entry_points:
-        if entry_point.group == GROUP:
-            yield Source(
-                name=entry_point.name,
-                module=entry_point.value,
-                distribution=fields["name"][0],
-                version=fields.get("version", [""])[0],
-                requirements=tuple(fields.get("requires-dist", ())),
-                location=os.fspath(distribution.locate_file("")),  # type: ignore[arg-type]
-            )
+def _entry_points(text: str) -> Iterator[tuple[str, str]]:
+    """Names and values of the group in ``entry_points.txt``, read as importlib-metadata reads it."""
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif line and not line.startswith("#") and section == GROUP:
+            name, _, value = line.partition("=")
+            yield name.strip(), value.strip()
+
+
+def _name(distribution: Distribution) -> str:
+    """The name as it is compared. importlib-metadata takes it from the folder's name where it can, without reading."""
+    name = getattr(distribution, "_normalized_name", None) or distribution.metadata["Name"] or ""
+    return str(name).replace("_", "-")
+
+
+def _effective_distributions() -> Iterable[Distribution]:
+    """Of each name the first distribution on ``sys.path``: an earlier one shadows all later ones."""
+    import importlib_metadata
+
+    first: dict[str, Distribution] = {}
+    for distribution in importlib_metadata.distributions():
+        name = _name(distribution)
+        # A folder without metadata is what an interrupted installation left behind, and shadows nothing.
+        if name not in first or not _metadata(first[name]).get("name"):
+            first[name] = distribution
+    return first.values()
 
 
 def installed_sources() -> list[Source]:
@@ -92,24 +107,26 @@ def installed_sources() -> list[Source]:
     A distribution that is on the path twice (an editable one next to a built one, a folder listed twice) counts once;
     a copy that is shadowed by an earlier one of the same name does not count, whatever it offers.
     """
-    import importlib_metadata
-
-    found: dict[str, list[Source]] = {}
-    for candidate in importlib_metadata.distributions():
-        text = candidate.read_text("entry_points.txt")
+    found = []
+    for distribution in _effective_distributions():
+        text = distribution.read_text("entry_points.txt")
         if not text or GROUP not in text:
             continue
-        fields = _metadata(candidate)
+        fields = _metadata(distribution)
         if not fields.get("name"):
-            continue  # What an interrupted installation left behind; nothing could import it by a name either.
-        key = normalized(fields["name"][0])
-        if key in found:
             continue
-        winner = importlib_metadata.distribution(fields["name"][0])
-        if winner.read_text("entry_points.txt") != text:
-            fields = _metadata(winner)
-        found[key] = list(_sources_of(winner, fields)) if fields.get("name") else []
-    return sorted_sources(source for sources in found.values() for source in sources)
+        found += [
+            Source(
+                name=name,
+                module=value,
+                distribution=fields["name"][0],
+                version=fields.get("version", [""])[0],
+                requirements=tuple(fields.get("requires-dist", ())),
+                location=os.fspath(distribution.locate_file("")),  # type: ignore[arg-type]
+            )
+            for name, value in _entry_points(text)
+        ]
+    return sorted_sources(found)
 
 
 def sorted_sources(sources: Iterable[Source]) -> list[Source]:

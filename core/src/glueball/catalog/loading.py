@@ -6,7 +6,6 @@ pluggy finds the hooks and checks their arguments. The manager holds one plugin 
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 import pluggy
@@ -63,9 +62,16 @@ class _HookError(PluginError):
     """What is wrong with the hooks of a plugin; told without a traceback, which would show our own code."""
 
 
+class _Manager(pluggy.PluginManager):
+    """pluggy's manager, which looks closely at every attribute of a plugin; modules have many that cannot be hooks."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
+
+
 def new_manager() -> pluggy.PluginManager:
     """pluggy's manager with our hooks and no plugin."""
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _Manager(PROJECT)
     manager.add_hookspecs(hookspecs)
     return manager
 
@@ -148,5 +154,7 @@ def _cure(source: Source, error: BaseException) -> str:
 
 def failure_details(error: BaseException) -> str:
     """The traceback of what the plugin's code raised; empty where our own checks found the mistake."""
+    import traceback  # imported late: only mistakes need it
+
     cause = error.__cause__
     return "".join(traceback.format_exception(type(cause), cause, cause.__traceback__)) if cause is not None else ""

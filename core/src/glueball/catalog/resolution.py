@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Any
 
 from glueball.catalog.entries import PLURALS, Entry, PluginInfo
-from glueball.catalog.families import family_of
 from glueball.catalog.suggestions import did_you_mean
 from glueball.errors import AmbiguousNameError, GlueballError, PluginError, UnknownNameError
 
@@ -28,6 +27,8 @@ def unknown(kind: str | None, name: str, entries: Iterable[Entry], plugins: Iter
 
     ``entries`` are those of the kind, or of all kinds where ``kind`` is None.
     """
+    from glueball.catalog.families import family_of  # imported late: only mistakes need it
+
     known = [entry.name for entry in entries]
     infos = list(plugins)
     message = f"No plugin offers {'anything' if kind is None else f'a {kind}'} named '{name}'."

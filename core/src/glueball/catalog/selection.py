@@ -45,6 +45,8 @@ class Selection:
 
     def reason_to_block(self, source: Source) -> str | None:
         """Why ``source`` is not wanted; None when it is."""
+        if self.only is None and not self.block:
+            return None
         own = {source.name, normalized(source.distribution)}
         if any(name in own or normalized(name) == normalized(source.distribution) for name in self.block):
             return f"{BLOCK} names it. Take it out of {BLOCK} to use it."
@@ -57,6 +59,8 @@ class Selection:
 
     def problems(self, sources: Iterable[Source]) -> list[str]:
         """Names in the variables that fit no installed plugin: most likely misspelt, and without effect."""
+        if not self.only and not self.block:
+            return []
         known = {name for source in sources for name in (source.name, source.distribution)}
         compared = {normalized(name) for name in known} | known
         return [
