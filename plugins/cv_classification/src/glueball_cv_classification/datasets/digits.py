@@ -24,7 +24,7 @@ class Digits(ArrayImageDataset):
     """1,797 handwritten digits of 8x8 pixels (UCI "Optical Recognition of Handwritten Digits", test part).
 
     Args:
-        split: "train" (1,437 with the default fraction) or "test".
+        split: "train" (1,438 with the default fraction) or "test".
         channels: 3 for RGB with equal channels, 1 for grey.
         test_fraction: held out of every class.
         seed: of the split.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import threading
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -72,8 +73,8 @@ class TarPictures:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._file: Any = None
-        self._process = 0
+        self._descriptor = -1
+        self._lock = threading.Lock()
         self._where: dict[str, tuple[int, int]] = {}
         try:
             with tarfile.open(place, "r:") as archive:
@@ -92,21 +93,34 @@ class TarPictures:
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]
-        # A descriptor from before a fork shares its position with the parent; each process opens its own.
-        if self._file is None or self._process != os.getpid():
-            self._file, self._process = open(self.place, "rb", buffering=0), os.getpid()  # noqa: SIM115 - kept open
-        content = _read_at(self._file, offset, size)
+        content = self._read_at(offset, size)
         if len(content) != size:
             raise DataError(f"{self.place} is cut short: {name} should have {size} bytes and has {len(content)}.")
         return content
 
+    def _read_at(self, offset: int, size: int) -> bytes:
+        try:
+            if not hasattr(os, "pread"):
+                with open(self.place, "rb") as file:
+                    file.seek(offset)
+                    return file.read(size)
+            # pread has no position that threads and forked processes could disturb, so that all share the descriptor.
+            if self._descriptor < 0:
+                with self._lock:
+                    if self._descriptor < 0:
+                        self._descriptor = os.open(self.place, os.O_RDONLY)
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise DataError(f"{self.place} cannot be read: {error}.") from error
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {"place": self.place, "names": self.names, "_where": self._where}
 
-
-def _read_at(file: Any, offset: int, size: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(file.fileno(), size, offset)  # has no position that threads could share
-    with open(file.name, "rb") as own:
-        own.seek(offset)
-        return own.read(size)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._descriptor = -1
+        self._lock = threading.Lock()

@@ -127,6 +127,9 @@ class _ColorRun(Transform):
         if image.shape[-1] != 3:
             raise OptionError(f"Colours change in RGB pictures. Received: a picture of shape {image.shape}.")
         random = generator(random)
+        if image.strides[1] < 0:
+            # A mirrored view. Colours do not care, and mapping the picture in memory order saves a slow copy.
+            return self(image[:, ::-1], random)[:, ::-1]
         mean = None
         if any(step.needs_mean for step in self.steps):
             mean = mean_color(image)
