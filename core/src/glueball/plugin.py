@@ -7,7 +7,7 @@ NumPy, a backend, or any other part of Glueball.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -33,6 +33,11 @@ def _frozen_mapping(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(values))
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    # Not plain tuple: type checkers cannot tell what that would make of its argument.
+    return tuple(values)
+
+
 def _check_sha1(instance: Any, attribute: Any, value: str) -> None:
     if not re.fullmatch("[0-9a-f]{40}", value):
         raise ValueError(f"sha1 must be the full hash, 40 lower-case hexadecimal digits. Received: {value!r}")
@@ -55,7 +60,7 @@ class Weights:
     """SHA-1 of the whole file: what is downloaded or found in the cache must have it."""
 
     # Where it comes from
-    url: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    url: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     """Addresses to try in turn; ``{file}`` stands for the file name."""
     source: str = ""
     """Who trained it, on what, by which recipe."""
