@@ -536,21 +536,24 @@ class Trainer:
     def _to_device(self, array: np.ndarray) -> Any:
         return self.backend.array(array, self.device)
 
-    def _predict_arrays(self, *inputs: np.ndarray) -> Any:
+    def _predictor(self) -> Any:
+        """The backend's predictor with the weights of this moment: a compiled one may hold copies."""
         if self._predict is None:
             self._predict = self.backend.predictor(
                 self.network, device=self.device, precision=self.precision, compile=self._compile
             )
-        outputs = self._predict(*(self._to_device(array) for array in inputs))
+        else:
+            self._predict.refresh()
+        return self._predict
+
+    def _predict_arrays(self, *inputs: np.ndarray) -> Any:
+        outputs = self._predictor()(*(self._to_device(array) for array in inputs))
         if isinstance(outputs, (list, tuple)):
             return tuple(self.backend.numpy(output) for output in outputs)
         return self.backend.numpy(outputs)
 
     def _evaluate(self, loader: Any, title: str) -> dict[str, float]:
-        # Built each time: a compiled, fused predictor may hold a copy of the weights, and they have changed.
-        predict = self.backend.predictor(
-            self.network, device=self.device, precision=self.precision, compile=self._compile
-        )
+        predict = self._predictor()
         with self._bar(title, len(loader), 0) as bar:
             return evaluate(
                 self.task, predict, loader, self.backend, self.device, check=self._signals.check, tick=bar.update
@@ -579,7 +582,7 @@ class Trainer:
             self._log.say(f"No curves.png: {problem}.")
 
     def _draw_predictions(self) -> None:
-        problem = self.task.draw_predictions(self._predict_arrays, self.folder.predictions)
+        problem = self.task.draw_predictions(self.predict, self.folder.predictions)
         if problem is not None:
             self._log.event("no_predictions", reason=problem)
 

@@ -31,7 +31,7 @@ def build(network: Any, recipe: Recipe, *, soft_labels: bool) -> Any:
                 self.network = network
                 self.criterion = criterion
 
-        def hybrid_forward(self, F: Any, images: Any, labels: Any) -> Any:  # noqa: N803 - the dialect's name
+        def hybrid_forward(self, F: Any, images: Any, labels: Any) -> Any:
             logits = self.network(images)
             return self.criterion(logits, labels), logits
 
@@ -48,7 +48,7 @@ def build(network: Any, recipe: Recipe, *, soft_labels: bool) -> Any:
             with self.name_scope():
                 self.soft_criterion = losses.SoftmaxCrossEntropyLoss(sparse_label=False)
 
-        def hybrid_forward(self, F: Any, images: Any, labels: Any, teacher: Any) -> Any:  # noqa: N803
+        def hybrid_forward(self, F: Any, images: Any, labels: Any, teacher: Any) -> Any:
             logits = self.network(images)
             softened = F.softmax(teacher / temperature, axis=-1)
             soft = self.soft_criterion(logits / temperature, softened) * (temperature**2 * (1.0 - hard_weight))

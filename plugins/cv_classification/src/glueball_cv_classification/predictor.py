@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+
 from glueball.data.images import decode
 from glueball.errors import DataError, OptionError
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import attrs
 import numpy as np
-from glueball.files import atomic_write
 from PIL import Image, ImageDraw, ImageFont
+
+from glueball.files import atomic_write
 
 _RIGHT, _WRONG, _INK, _FAINT, _TRACK = "#2f855a", "#c53030", "#1f2933", "#616e7c", "#e4e7eb"
 _TILE, _GAP, _TEXT, _TOP = 144, 14, 46, 52
@@ -46,7 +47,9 @@ def draw(tiles: Sequence[Tile], path: str | os.PathLike[str], title: str, column
     height = _TOP + rows * (_TILE + _TEXT + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), "white")
     canvas = ImageDraw.Draw(sheet)
-    canvas.text((_GAP, _TOP // 2), _fitted(canvas, title, _font(17), width - 2 * _GAP), fill=_INK, font=_font(17), anchor="lm")
+    canvas.text(
+        (_GAP, _TOP // 2), _fitted(canvas, title, _font(17), width - 2 * _GAP), fill=_INK, font=_font(17), anchor="lm"
+    )
     for index, tile in enumerate(tiles):
         left = _GAP + index % columns * (_TILE + _GAP)
         top = _TOP + index // columns * (_TILE + _TEXT + _GAP)
@@ -70,7 +73,9 @@ def _draw_tile(sheet: Image.Image, canvas: ImageDraw.ImageDraw, tile: Tile, left
     canvas.text((left, bar + 9), label, fill=color if tile.is_wrong else _INK, font=_font(13))
     canvas.text((left + _TILE, bar + 9), share, fill=_FAINT, font=_font(13), anchor="ra")
     if tile.is_wrong:
-        canvas.text((left, bar + 25), _fitted(canvas, f"is {tile.expected}", _font(12), _TILE), fill=_WRONG, font=_font(12))
+        canvas.text(
+            (left, bar + 25), _fitted(canvas, f"is {tile.expected}", _font(12), _TILE), fill=_WRONG, font=_font(12)
+        )
 
 
 def _thumbnail(image: np.ndarray) -> Image.Image:
@@ -97,7 +102,7 @@ def _fitted(canvas: ImageDraw.ImageDraw, text: str, font: Any, width: float) -> 
     return text.rstrip() + "…"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(size: int) -> Any:
     try:
         return ImageFont.truetype("DejaVuSans.ttf", size)  # knows more alphabets than Pillow's own

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+
 from glueball.engine import Component, Recipe, Task
 from glueball.errors import DataError, OptionError
 
@@ -88,7 +89,7 @@ class ImageClassification(Task):
 
     @property
     def _soft_labels(self) -> bool:
-        """Whether labels reach the loss as probabilities: they stay so for the whole run, so that one graph serves it."""
+        """Whether labels reach the loss as probabilities; they do so for the whole run, so that one graph serves it."""
         recipe = self.recipe
         return bool(recipe.label_smoothing or recipe.mixup or recipe.cutmix)
 
@@ -178,9 +179,7 @@ class ImageClassification(Task):
         }
 
     @classmethod
-    def predictor(
-        cls, description: Mapping[str, Any], network: Any, *, device: str, precision: str
-    ) -> ImageClassifier:
+    def predictor(cls, description: Mapping[str, Any], network: Any, *, device: str, precision: str) -> ImageClassifier:
         from glueball import backend
 
         selected = backend.current()

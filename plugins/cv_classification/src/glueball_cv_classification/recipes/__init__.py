@@ -1,1 +1,1 @@
-"""Recipes: plain functions that return a ``glueball.engine.Recipe``; their keywords are options of ``glueball train``."""
+"""Recipes: functions that return a ``glueball.engine.Recipe``; their keywords are options of ``glueball train``."""

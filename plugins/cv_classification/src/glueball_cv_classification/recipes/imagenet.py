@@ -39,7 +39,7 @@ def _transforms(size: int) -> TransformSpec:
 
 
 def imagenet(data: str | None = None, size: int = 224, records: bool = False) -> Recipe:
-    """ResNet-50 v1b in 120 epochs: cosine after 5 epochs of warm-up. ``records``: ``data`` holds train.rec and val.rec."""
+    """ResNet-50 v1b in 120 epochs: cosine after 5 of warm-up. ``records``: ``data`` holds train.rec and val.rec."""
     return Recipe(
         name="imagenet",
         task="image_classification",
