@@ -223,12 +223,13 @@ class Parameter:
         """Fills a parameter that waited for its shape.
 
         Raises:
-            DeferredInitializationError: the shape is still unknown, or ``initialize`` was never called.
+            DeferredInitializationError: the shape is still unknown.
+            BackendError: ``initialize`` was never called.
         """
         if self.is_initialized:
             return
         if self._deferred is None:
-            raise DeferredInitializationError(self._missing_message())
+            raise BackendError(self._missing_message())
         if not self._has_known_shape():
             raise DeferredInitializationError(
                 f"The shape of the parameter {self.name!r} is still {self._shape} after looking at the inputs. A block "
@@ -252,11 +253,13 @@ class Parameter:
         """The values, as the tensor that is trained.
 
         Raises:
-            DeferredInitializationError: there are none yet; the message says why.
+            DeferredInitializationError: there are none before the first forward pass tells the shape.
+            BackendError: there are none because nobody initialised it.
         """
         tensor = self.tensor
         if is_lazy(tensor):
-            raise DeferredInitializationError(self._missing_message())
+            # Two kinds, as in Gluon: a deferred parameter needs nothing but an input.
+            raise (BackendError if self._deferred is None else DeferredInitializationError)(self._missing_message())
         return tensor
 
     def list_data(self) -> list[Tensor]:
