@@ -8,6 +8,7 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand."""
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a trained run on a data set",
@@ -23,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measures the run and prints its metrics."""
     from glueball.engine.load import evaluate_run
 
     metrics, samples = evaluate_run(

@@ -9,6 +9,7 @@ from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand."""
     parser = subparsers.add_parser(
         "predict",
         help="predict on files with a trained run",
@@ -24,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints the predictions, and draws them where asked."""
     from glueball.engine.load import load
     from glueball.errors import DataError, OptionError
 

@@ -32,6 +32,7 @@ _FIELDS = {
 
 
 def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand."""
     parser = subparsers.add_parser(
         "train",
         help="train a recipe, on its own data or on yours",
@@ -133,6 +134,7 @@ def build_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Trains, or resumes, and says where the results are."""
     from glueball.engine.trainer import Trainer
 
     trainer = Trainer(
