@@ -254,6 +254,15 @@ def test_labels_that_do_not_fit_the_pictures_are_refused(tmp_path: Path) -> None
         datasets.MNIST("test", root=tmp_path)
 
 
+def test_fashion_mnist_of_debian(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not any(Path(folder).is_dir() for folder in mnist.FashionMNIST.packaged):
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    monkeypatch.delenv("GLUEBALL_DATA", raising=False)
+    data = datasets.FashionMNIST("test", download=False)
+    assert np.bincount(data.labels()).tolist() == [1000] * 10
+    assert data[0][0].shape == (28, 28, 3)
+
+
 def test_published_hashes_have_their_length() -> None:
     for data in (mnist.MNIST, mnist.FashionMNIST):
         assert all(len(sha1) == 40 for sha1 in data.hashes.values())

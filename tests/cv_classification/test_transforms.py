@@ -34,6 +34,9 @@ def stream(seed: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
+# OpenCV multiplies bytes by factors of 10 bits: three of them wrong by half a bit, and the rounding of the result.
+OPENCV_ERROR = 0.5 + 3 * 255 / 2048
+
 # One of every kind, small enough for the picture above.
 EXAMPLES: dict[str, Any] = {
     "AutoAugment": transforms.AutoAugment("svhn"),
@@ -265,7 +268,7 @@ def test_several_colors_in_one_pass_are_mxnets_one_after_the_other(monkeypatch: 
     )
     assert np.allclose(ours.apply(image), expected.asnumpy(), rtol=1e-4, atol=2e-2)
     as_bytes = ours.apply(image.astype(np.uint8))
-    assert np.abs(as_bytes - np.clip(expected.asnumpy(), 0, 255)).max() <= 0.51
+    assert np.abs(as_bytes - np.clip(expected.asnumpy(), 0, 255)).max() <= OPENCV_ERROR
 
 
 def test_lighting_is_mxnets() -> None:
@@ -285,7 +288,9 @@ def test_bytes_are_mapped_alike_by_every_library(monkeypatch: pytest.MonkeyPatch
     by_pillow = mapped.apply(image)
     monkeypatch.undo()
     assert np.abs(by_pillow - exact).max() <= 0.501
-    assert np.abs(mapped.apply(image) - exact).max() <= 0.501
+    difference = mapped.apply(image) - exact
+    assert np.abs(difference).max() <= OPENCV_ERROR
+    assert abs(difference.mean()) < 0.05
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -309,7 +314,7 @@ def test_color_steps_and_tensor_steps_are_fused() -> None:
     one_by_one = transforms.Normalize()(transforms.ToTensor()(np.clip(one_by_one, 0, 255)))
     fused = steps(image, stream(3))
     # Rounding to bytes once.
-    assert np.abs(fused - one_by_one).max() <= 0.52 / 255 / min(transforms.IMAGENET_STD)
+    assert np.abs(fused - one_by_one).max() <= OPENCV_ERROR / 255 / min(transforms.IMAGENET_STD)
 
 
 def test_mean_color_is_exact() -> None:
@@ -433,10 +438,11 @@ def test_random_erasing_paints_gluoncvs_rectangle(monkeypatch: pytest.MonkeyPatc
     mx = mxnet()
     block = gluoncv("gluoncv.data.transforms.block").RandomErasing()
     random = stream(10)
-    monkeypatch.setattr(
-        "random.uniform",
-        lambda low, high: float(random.random() if (low, high) == (0, 1) else random.uniform(low, high)),
-    )
+
+    def uniform(low: float, high: float) -> float:
+        return float(random.random() if (low, high) == (0, 1) else random.uniform(low, high))
+
+    monkeypatch.setattr("random.uniform", uniform)
     monkeypatch.setattr("random.randint", lambda low, high: int(random.integers(low, high, endpoint=True)))
     image = picture(40, 50)
     expected = [block(mx.nd.array(image)).asnumpy() for _ in range(40)]
