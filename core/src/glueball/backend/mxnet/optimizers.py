@@ -6,6 +6,8 @@ Where a kernel's formula differs from ours, its coefficients are chosen so that 
   learning rate exactly. At ``lr = 0`` that would lose ``b``: the kernel then runs with the last rate and the weights are
   put back.
 - ``adam_update`` adds epsilon before the bias correction; epsilon times ``√(1−β₂ᵗ)`` makes up for it.
+- ``nag_mom_update`` decays the momentum with the weight that it has just written; the decay is added to the gradient
+  before.
 - ``rmsprop_update`` has epsilon under the root; ``adam_update`` with ``β₁ = 0`` is the formula with epsilon outside.
 
 Moments lie in one flat array for each kind, which scales, saves and loads in one operation; kernels get views of it.
@@ -23,7 +25,7 @@ import numpy as np
 from glueball.backend.base import OptimizerSpec
 from glueball.backend.optimizers import Treatment, moments
 
-# The multi-tensor kernels take up to 60 arrays of a kind (50 for AdamW).
+# The multi-tensor kernels take up to 60 arrays of a kind.
 _CHUNK = 45
 
 # Views begin at multiples of this many elements: 64 bytes, a cache line and what vectorised kernels want.
@@ -118,6 +120,7 @@ class MXNetOptimizer:
             momentum_state = self.state["momentum"]
             if change != 1.0:
                 momentum_state.buffer *= change
+            self._decay_gradients(indices, factor)
             for index in indices:
                 mx.nd.nag_mom_update(
                     self._weights[index],
@@ -125,12 +128,25 @@ class MXNetOptimizer:
                     momentum_state.views[index],
                     lr=learning_rate * self._lr_mults[index],
                     momentum=spec.momentum,
-                    wd=self._decays[index],
+                    wd=0.0,
                     rescale_grad=factor,
                     out=self._weights[index],
                 )
         else:
             self._lars(indices, learning_rate, factor, spec.momentum * change)
+
+    def _decay_gradients(self, indices: Sequence[int], factor: float) -> None:
+        """g ← g + (wd/factor)·w, as g − lr·w with lr = −wd/factor in the kernel of plain gradient descent."""
+        decayed = [index for index in indices if self._decays[index]]
+        for chunk in _chunks(decayed):
+            gradients = [self._gradients[index] for index in chunk]
+            mx.nd.multi_sgd_update(
+                *(array for index in chunk for array in (self._gradients[index], self._weights[index])),
+                lrs=tuple(-self._decays[index] / factor for index in chunk),
+                wds=(0.0,) * len(chunk),
+                num_weights=len(chunk),
+                out=gradients,
+            )
 
     def _sgd_kernel(
         self,
@@ -216,22 +232,22 @@ class MXNetOptimizer:
         spec = self.spec
         step, epsilon = self._bias_correction(count)
         means, variances = self.state["mean"].views, self.state["variance"].views
+        # One call for each weight: multi_adamw_update forms β·(v − g²) + g², which cancels digits while v is small.
         rescale = mx.nd.array([factor], ctx=self._context)
-        for chunk in _chunks(indices):
-            mx.nd.contrib.multi_adamw_update(
-                [self._weights[index] for index in chunk],
-                [self._gradients[index] for index in chunk],
-                [means[index] for index in chunk],
-                [variances[index] for index in chunk],
+        for index in indices:
+            mx.nd.contrib.adamw_update(
+                self._weights[index],
+                self._gradients[index],
+                means[index],
+                variances[index],
                 rescale,
-                [step] * len(chunk),
-                [self._decays[index] for index in chunk],
-                [learning_rate * self._lr_mults[index] for index in chunk],
-                out=[self._weights[index] for index in chunk],
-                size=len(chunk),
+                lr=step,
+                eta=learning_rate * self._lr_mults[index],
+                wd=self._decays[index],
                 beta1=spec.beta1,
                 beta2=spec.beta2,
                 epsilon=epsilon,
+                out=self._weights[index],
             )
 
     def _bias_correction(self, count: int) -> tuple[float, float]:

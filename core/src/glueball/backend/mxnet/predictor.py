@@ -75,7 +75,8 @@ class MXNetPredictor:
         if any(parameter._data is None for parameter in parameters.values()):
             self._network(*arrays)  # settles deferred shapes
         names = [f"input{index}" for index in range(len(arrays))]
-        variables = [mx.sym.var(name) for name in names]
+        # SymbolBlock infers types from its inputs, and warns about inputs that have none.
+        variables = [mx.sym.var(name, dtype=value.dtype) for name, value in zip(names, arrays, strict=True)]
         try:
             outputs = self._network(*variables)
         except Exception as error:
