@@ -169,7 +169,7 @@ class Measurements:
         """
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         for step in waiting:
-            loss = float(self._to_numpy(step.loss))
+            loss = float(self._to_numpy(step.loss).item())
             if not math.isfinite(loss):
                 raise BadLoss(step, loss)
             count = len(step.host[0])

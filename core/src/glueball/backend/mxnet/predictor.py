@@ -6,6 +6,7 @@ its weights; the network itself is never touched.
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,11 @@ class MXNetPredictor:
         # oneDNN's fused operators keep reordered weights, which they only reread in a graph that is built anew.
         for block in self._compiled.values():
             block._clear_cached_op()
+
+    def fused_layers(self) -> int:
+        """How many operators of the compiled graphs stand for several layers."""
+        graphs = [block._cached_graph[1] for block in self._compiled.values() if block._cached_graph]
+        return sum(node["op"].startswith("_sg_") for graph in graphs for node in json.loads(graph.tojson())["nodes"])
 
     def _on_device(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
