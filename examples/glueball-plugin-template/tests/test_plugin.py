@@ -53,7 +53,8 @@ def test_focal_loss_without_focus_is_cross_entropy() -> None:
     for gamma in (0.0, 2.0):
         loss = glueball.get_loss("focal", gamma=gamma)
         values = current.numpy(loss(current.array(scores), current.array(labels)))
-        np.testing.assert_allclose(values, -((1 - true) ** gamma) * np.log(true), rtol=1e-5)
+        # float32 on vectorised exponentials and logarithms: 1 - p loses a digit where p is near 1.
+        np.testing.assert_allclose(values, -((1 - true) ** gamma) * np.log(true), rtol=1e-4)
 
 
 def test_metric_counts_rare_classes_as_much_as_frequent_ones() -> None:

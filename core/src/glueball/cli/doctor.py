@@ -16,7 +16,7 @@ OPTIONAL_PACKAGES = {
     "PIL": ("pillow", "reads and draws pictures"),
     "cv2": ("opencv-python-headless", "decodes and resizes pictures faster"),
     "simplejpeg": ("simplejpeg", "decodes JPEG faster"),
-    "matplotlib": ("matplotlib", "draws with other fonts and formats"),
+    "matplotlib": ("matplotlib", "draws learning curves (without it: Pillow)"),
     "sklearn": ("scikit-learn", "carries the digits of the quickstart"),
     "tqdm": ("tqdm", "shows progress"),
 }
@@ -197,4 +197,4 @@ def _print(report: dict[str, Any]) -> None:
     )
     print("\nWhat to do:" if cures else "\nEverything that is installed works.")
     for cure in cures:
-        print(f"- {cure}")
+        print("- " + cure.replace("\n", "\n  "))

@@ -154,7 +154,8 @@ def apply(network: Any, found: Match) -> None:
 def class_axis(misfits: Sequence[ShapeMisfit]) -> tuple[int, int] | None:
     """(classes of the network, classes of the file), where that is all that the misfits differ in; otherwise None."""
     pairs = {(misfit.expected[0], misfit.received[0]) for misfit in misfits if misfit.expected and misfit.received}
-    same_rest = all(misfit.expected[1:] == misfit.received[1:] for misfit in misfits)
+    # Compared as matching does: a layer that waits for its input does not know all of its lengths yet.
+    same_rest = all(_shape_fits(misfit.expected[1:], misfit.received[1:]) for misfit in misfits if misfit.expected)
     if len(pairs) != 1 or not same_rest or not all(misfit.expected and misfit.received for misfit in misfits):
         return None
     return pairs.pop()
