@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,8 @@ def test_plugin_file_stays_light(file: Path) -> None:
     for name in imported(file):
         first = name.partition(".")[0]
         assert first in sys.stdlib_module_names or first == package or name.startswith("glueball.plugin"), name
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed here, so only its text was checked")
     assert _heavy_imports(f"{package}.plugin") is None
 
 
