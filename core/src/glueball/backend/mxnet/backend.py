@@ -120,6 +120,9 @@ class MXNetBackend:
         return dict(network._collect_params_with_prefix())
 
     def get_arrays(self, network: Any) -> dict[str, np.ndarray]:
+        # Compiled graphs write running statistics in the backward pass without telling the engine (see step.py), so
+        # that reading them would not wait for the pass to end.
+        mx.nd.waitall()
         return {
             name: self.numpy(parameter._reduce() if len(parameter.list_ctx()) > 1 else parameter.list_data()[0])
             for name, parameter in self.parameters(network).items()

@@ -285,14 +285,14 @@ class MXNetOptimizer:
             )
 
 
-def average_into(averages: Sequence[Any], weights: Sequence[Any], decay: float) -> None:
-    """averages ← decay·averages + (1−decay)·weights, in fused kernels.
+def average_into(averages: Sequence[Any], weights: Sequence[Any], decay: float, token: Any) -> None:
+    """averages ← decay·averages + (1−decay)·weights, in fused kernels that begin when ``token`` is known.
 
     ``multi_sgd_update`` computes a − lr·(g + wd·a): with g the weights, wd = −1 and lr = decay − 1 that is the average.
     """
     for start in range(0, len(averages), _CHUNK):
-        chunk = list(averages[start : start + _CHUNK])
-        pairs = zip(chunk, weights[start : start + _CHUNK], strict=True)
+        chunk = [*averages[start : start + _CHUNK], mx.nd.zeros_like(token)]
+        pairs = zip(chunk, [*weights[start : start + _CHUNK], token], strict=True)
         mx.nd.multi_sgd_update(
             *(array for pair in pairs for array in pair),
             lrs=(decay - 1.0,) * len(chunk),

@@ -57,7 +57,8 @@ class MXNetPredictor:
         return result if self._single or not isinstance(result, (list, tuple)) else tuple(result)
 
     def refresh(self) -> None:
-        """Takes over the weights that the network has now; nothing is compiled again."""
+        """Takes over the weights that the network has now; nothing is traced again."""
+        mx.nd.waitall()  # for the running statistics, as in MXNetBackend.get_arrays
         for source, copy in self._copies:
             source.data(self._context).copyto(copy.data(self._context))
         # oneDNN's fused operators keep reordered weights, which they only reread in a graph that is built anew.
@@ -104,6 +105,7 @@ class MXNetPredictor:
             # use; HybridBlock.optimize_for of 1.9.1 leaves such graphs as they are.
             symbol = symbol.get_backend_symbol("MKLDNN")
         block = gluon.SymbolBlock(symbol, variables)
+        mx.nd.waitall()
         for name, copy in block.collect_params().items():
             source = parameters[name]
             copy.shape = source.shape

@@ -3,11 +3,15 @@
 The graph is compiled once for each shape of a batch (``static_alloc``, ``static_shape``), so that a smaller last batch
 has a plan of its own and does not throw away that of the full ones. The loss, the gradient norm and every output stay
 on the device; only float16 reads one flag per update, since MXNet's kernels cannot skip an update by themselves.
+
+One thing to know of MXNet 1.9.1: a graph with static shapes updates BatchNorm's running statistics in its backward pass
+without declaring that to the engine. Whoever reads them must wait for the gradients, which are declared.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -286,11 +290,13 @@ class MXNetTrainingStep:
         self._optimizer.update(self._active, learning_rate, factor, self._updates)
         if self._options.accumulate > 1:
             self._reset_gradients()
-        if self._averages:
+        if self._averages and gradients:
             assert self._options.ema_decay is not None
             decay = ema_decay(self._options.ema_decay, self._updates)
             weights = [self._parameters[name].data(self._context) for name in self._averages]
-            average_into(list(self._averages.values()), weights, decay)
+            # A number that takes all gradients to compute, for kernels that must not begin before they are there.
+            token = mx.nd.multi_sum_sq(*gradients, num_arrays=len(gradients))
+            average_into(list(self._averages.values()), weights, decay, token)
         return norm
 
     def _find_active(self) -> list[int]:
@@ -309,8 +315,6 @@ class MXNetTrainingStep:
 
 def _draws_random(symbol: Any) -> bool:
     """Whether a graph draws random numbers; one that does not needs no stream, and seeding MXNet is not free."""
-    import json
-
     for node in json.loads(symbol.tojson())["nodes"]:
         operator, attributes = node["op"], node.get("attrs", {})
         if operator == "Dropout" and float(attributes.get("p", 0.5)) > 0:

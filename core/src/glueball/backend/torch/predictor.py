@@ -58,6 +58,10 @@ class TorchPredictor:
             for convolution in folded:
                 convolution.refresh()
 
+    def fused_layers(self) -> int:
+        """How many operators of the graphs stand for several layers."""
+        return sum(len(folded) for _, folded in self._graphs.values())
+
     def _on_device(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             value = self._backend.array(value, str(self._device))
