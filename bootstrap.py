@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -32,7 +33,7 @@ def say(text: str) -> None:
     print(f"bootstrap: {text}", flush=True)
 
 
-def run(command: list[str | os.PathLike[str]], **options: object) -> None:
+def run(command: Sequence[str | os.PathLike[str]], **options: object) -> None:
     """Runs a command; its failure is ours, with its exit status."""
     try:
         subprocess.run([os.fspath(part) for part in command], check=True, cwd=ROOT, **options)  # type: ignore[call-overload]
@@ -101,10 +102,10 @@ def quickstart(arguments: argparse.Namespace) -> None:
         ROOT / f".venv-{backend}", supported_python(NEWEST_FOR_MXNET if backend == "mxnet" else SUPPORTED[-1])
     )
     say(f"installing Glueball with the {backend} backend")
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | os.PathLike[str]] = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     run([*pip, f"./core[{backend},plots]", "./plugins/cv_classification[digits]", "-c", f"constraints/{backend}.txt"])
     say(f"installed after {time.monotonic() - begin:.0f} s")
-    glueball = [python, "-m", "glueball"]
+    glueball: list[str | os.PathLike[str]] = [python, "-m", "glueball"]
     variables = {**os.environ, "GLUEBALL_BACKEND": backend}
     run([*glueball, "train", "digits", "--out", arguments.out, "--overwrite"], env=variables)
     say(f"done in {time.monotonic() - begin:.0f} s; look at {arguments.out}/predictions.png and curves.png")

@@ -45,8 +45,8 @@ def test_doctor_finds_a_working_backend(workspace: Path) -> None:
 
 
 def test_train_evaluate_predict(workspace: Path) -> None:
-    glueball("train", "digits", "--epochs", "2", "--out", "run", cwd=workspace)
+    glueball("train", "digits", "--epochs", "5", "--out", "run", cwd=workspace)
     assert (workspace / "run" / "log.jsonl").stat().st_size > 0
     measured = json.loads(glueball("evaluate", "run", "--json", cwd=workspace))
-    # Two epochs are far from the recipe's accuracy but far from chance too.
-    assert measured["accuracy"] > 0.5
+    # Five epochs are far from the recipe's accuracy but far from chance too.
+    assert measured["metrics"]["accuracy"] > 0.8

@@ -13,7 +13,7 @@ from glueball.errors import OptionError
 from glueball.named import call_target, check_backend
 
 if TYPE_CHECKING:
-    from glueball.nn import HybridBlock
+    from glueball.backend.torch.block import HybridBlock
 
 
 def list_models(

@@ -156,7 +156,7 @@ class Backend(Protocol):
     def set_random_state(self, state: Mapping[str, np.ndarray]) -> None: ...
 
     def parameters(self, network: Any) -> dict[str, Any]:
-        """Structural name -> Parameter (``shape``, ``dtype``, ``grad_req``, ``data()``, ``set_data()``), in file order."""
+        """Structural name -> Parameter (``shape``, ``dtype``, ``grad_req``, ``data()``, ``set_data()``); file order."""
 
     def get_arrays(self, network: Any) -> dict[str, np.ndarray]:
         """Structural name -> values of every initialised parameter."""

@@ -83,7 +83,7 @@ def _take_recipe_options(parser: argparse.ArgumentParser) -> None:
             recipe_options.add_options(parser, *found, taken)
         return parse_known(words, namespace)
 
-    parser.parse_known_args = parse  # type: ignore[method-assign]
+    parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
 
 
 def build_recipe(arguments: argparse.Namespace) -> Recipe:

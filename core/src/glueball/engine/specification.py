@@ -82,7 +82,7 @@ def _override(value: Any, remaining: Sequence[str], text: str, done: tuple[str, 
     names = [field.name for field in attrs.fields(type(value))]
     if name not in names:
         raise OptionError(_unknown_field(here, name, names, ".".join(done)))
-    annotation = _annotations(type(value))[name]
+    annotation = _annotations(type(value))[name]  # type: ignore[arg-type] # classes are hashable
     if rest:
         current = getattr(value, name)
         if current is None:

@@ -48,7 +48,7 @@ def build(network: Any, recipe: Recipe, *, soft_labels: bool) -> Any:
             with self.name_scope():
                 self.soft_criterion = losses.SoftmaxCrossEntropyLoss(sparse_label=False)
 
-        def hybrid_forward(self, F: Any, images: Any, labels: Any, teacher: Any) -> Any:
+        def hybrid_forward(self, F: Any, images: Any, labels: Any, teacher: Any) -> Any:  # type: ignore[override]
             logits = self.network(images)
             softened = F.softmax(teacher / temperature, axis=-1)
             soft = self.soft_criterion(logits / temperature, softened) * (temperature**2 * (1.0 - hard_weight))

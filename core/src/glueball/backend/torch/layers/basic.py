@@ -58,7 +58,7 @@ class Dense(HybridBlock):
         return x if self.act is None else self.act(x)
 
     def extra_repr(self) -> str:
-        shape = self.weight.shape
+        shape = tuple(self.weight.shape or ())
         return f"{shape[1] or None} -> {shape[0]}"
 
 
@@ -81,10 +81,11 @@ class Embedding(HybridBlock):
         )
 
     def hybrid_forward(self, F: Any, x: Any, weight: Any) -> Any:
-        return ops.Embedding(x, weight, sparse_grad=self._sparse_grad)
+        return F.Embedding(x, weight, sparse_grad=self._sparse_grad)
 
     def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]} -> {self.weight.shape[1]}"
+        shape = tuple(self.weight.shape or ())
+        return f"{shape[0]} -> {shape[1]}"
 
 
 class Flatten(HybridBlock):

@@ -100,9 +100,8 @@ class _Convolution(HybridBlock):
         return x if self.act is None else self.act(x)
 
     def extra_repr(self) -> str:
-        known = self.weight.shape[1] * self._groups if not self._channels_last else self.weight.shape[-1] * self._groups
-        if self._transposed:
-            known = self.weight.shape[0]
+        shape = tuple(self.weight.shape or ())
+        known = shape[0] if self._transposed else shape[-1 if self._channels_last else 1] * self._groups
         text = f"{known or None} -> {self._channels}, kernel_size={self._kernel}, stride={self._strides}"
         if any(self._padding):
             text += f", padding={self._padding}"
