@@ -40,7 +40,7 @@ def _blocks(block: Any) -> list[Any]:
 
 
 def _random_parameters(network: Any, random: np.random.Generator) -> None:
-    """Weights that keep activations near 1 through rectified layers (arXiv:1502.01852), the rest near its usual values."""
+    """Weights that keep activations near 1 through rectified layers (arXiv:1502.01852), the rest near usual values."""
     for key, parameter in network._collect_params_with_prefix().items():
         shape = parameter.shape
         if key.endswith("weight"):

@@ -62,7 +62,7 @@ def _table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
         f"# Classification models against GluonCV: {versions['backend']}",
         "",
         f"GluonCV {versions['gluoncv']} on MXNet {versions['mxnet']} wrote the weights; {versions['date']}.",
-        f"Batch {BATCH}. Errors of output, loss and running statistics: largest difference / largest value; of gradients: "
+        f"Batch {BATCH}. Errors of output, loss and statistics: largest difference / largest value; of gradients: "
         "norm of the difference / norm, of all gradients as one vector, and of the worst tensor.",
         "Bounds: " + ", ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in BOUNDS.items()) + ".",
         "",
