@@ -3,7 +3,7 @@
     python tests/cv_classification/make_expected.py INVENTORY
 
 INVENTORY is a gzipped JSON of models, each with "class" and "params" (structural name, shape, global name, grad_req,
-...) as dumped from GluonCV 0.10.5.post0. Only the models that are registered here are kept, and only these facts: for each
+...) as dumped from GluonCV 0.10.5.post0. Only models that are registered here are kept, and only these facts: for each
 model the class, the prefix of global names ("#" stands for the count of instances), and for each parameter its
 structural name, shape, global name without the prefix, and grad_req.
 """
