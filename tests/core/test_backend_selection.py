@@ -322,9 +322,9 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], P
         source = folder / "driver.c"
         source.write_text(STAND_IN_DRIVER)
         subprocess.run(
-            [compiler, "-shared", "-fPIC", f"-DMAJOR={major}", f"-DMINOR={minor}"]
-            + ["-o", str(folder / "libcuda.so.1"), str(source)],
+            [compiler, "-shared", "-fPIC", f"-DMAJOR={major}", f"-DMINOR={minor}", "-o", "libcuda.so.1", str(source)],
             check=True,
+            cwd=folder,
         )
         folders[major, minor] = folder
     return folders

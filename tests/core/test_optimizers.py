@@ -37,7 +37,7 @@ def make_network(backend: Any, shapes: dict[str, tuple[int, ...]] | None = None)
             for name, shape in shapes.items():
                 setattr(self, name, self.params.get(name, shape=shape, init="zeros"))
 
-        def hybrid_forward(self, F: Any, *gradients: Any, **weights: Any) -> Any:  # noqa: N803
+        def hybrid_forward(self, F: Any, *gradients: Any, **weights: Any) -> Any:
             products = [F.sum(weights[name] * gradient) for name, gradient in zip(shapes, gradients, strict=True)]
             return F.add_n(*products)
 

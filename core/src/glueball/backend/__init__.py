@@ -95,7 +95,7 @@ def installed() -> list[str]:
 
 
 def distribution(name: str) -> str | None:
-    """The distribution that provides a backend's library (``mxnet`` or ``mxnet-cu112``, ...); None if none is recorded."""
+    """The distribution that provides a backend's library (``mxnet``, ``mxnet-cu112``, ...); None if unrecorded."""
     for candidate in _DISTRIBUTIONS[name]:
         try:
             importlib.metadata.version(candidate)
@@ -199,9 +199,8 @@ def _check_name(name: str, source: str) -> None:
     if name in BACKENDS:
         return
     near = difflib.get_close_matches(str(name).lower(), [*BACKENDS, "pytorch"], n=1, cutoff=0.4)
-    hint = f" Did you mean {'torch' if near[0] == 'pytorch' else near[0]!r}?" if near else ""
-    if hint and near[0] == "pytorch":
-        hint = " Did you mean 'torch'?"
+    meant = ["torch" if match == "pytorch" else match for match in near]
+    hint = f" Did you mean {meant[0]!r}?" if meant else ""
     raise BackendError(f"{source} names an unknown backend. Expected one of {list(BACKENDS)}, received {name!r}.{hint}")
 
 
@@ -210,9 +209,7 @@ def _select(name: str) -> None:
     if not _is_installed(name):
         others = installed()
         alternative = f" Installed: {', '.join(others)}." if others else ""
-        raise BackendError(
-            f"Backend {name!r} was asked for, but its library is not installed.{alternative} {_INSTALL}"
-        )
+        raise BackendError(f"Backend {name!r} was asked for, but its library is not installed.{alternative} {_INSTALL}")
     importlib.import_module(f"glueball.backend.{name}.compat").import_library()
     _selected = importlib.import_module(f"glueball.backend.{name}.backend").BACKEND
     _environment_at_selection = os.environ.get(ENVIRONMENT_VARIABLE) or None

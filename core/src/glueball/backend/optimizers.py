@@ -37,6 +37,7 @@ A parameter that is frozen, or that the graph does not use, is neither updated n
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -91,7 +92,9 @@ def resolve(parameters: Mapping[str, Any], rules: Iterable[ParameterRule]) -> di
         try:
             expression = re.compile(rule.pattern)
         except re.error as error:
-            raise OptionError(f"The pattern of a parameter rule is no regular expression: {rule.pattern!r}: {error}.")
+            raise OptionError(
+                f"The pattern of a parameter rule is no regular expression: {rule.pattern!r}: {error}."
+            ) from error
         if not rule.trainable and not any(expression.search(name) for name in parameters):
             examples = ", ".join(list(parameters)[:3])
             raise OptionError(
@@ -122,7 +125,7 @@ def resolve(parameters: Mapping[str, Any], rules: Iterable[ParameterRule]) -> di
 def assign_grad_req(parameter: Any, grad_req: str) -> None:
     """Sets a parameter's ``grad_req`` for a training step, remembering what the user had set.
 
-    A later step starts again from the user's word, so that a second phase of training can thaw what the first one froze.
+    A later step starts again from the user's word, so that a second phase of training can thaw what the first froze.
     """
     original = _user_grad_req(parameter)
     if parameter.grad_req != grad_req:
@@ -197,7 +200,8 @@ class NumpyOptimizer:
         self.updates += 1
         scale = 1.0
         if clip_norm is not None:
-            norm = np.sqrt(sum(float(np.sum(np.square(gradients[name], dtype=np.float64))) for name in self.state))
+            squares = (float(np.sum(np.square(gradients[name], dtype=np.float64))) for name in self.state)
+            norm = math.sqrt(sum(squares))
             scale = min(1.0, clip_norm / norm) if norm > 0 else 1.0
         for name in self.state:
             treatment = self.treatments[name]
@@ -209,16 +213,14 @@ class NumpyOptimizer:
                 self.spec.weight_decay * treatment.wd_mult,
             )
 
-    def _updated(
-        self, w: np.ndarray, g: np.ndarray, state: dict[str, np.ndarray], lr: float, wd: float
-    ) -> np.ndarray:
+    def _updated(self, w: np.ndarray, g: np.ndarray, state: dict[str, np.ndarray], lr: float, wd: float) -> np.ndarray:
         spec, t = self.spec, self.updates
         if spec.name in ("sgd", "nag"):
             g = g + wd * w
             state["momentum"] = b = spec.momentum * state["momentum"] + g
             return w - lr * (g + spec.momentum * b if spec.name == "nag" else b)
         if spec.name == "lars":
-            weight_norm, gradient_norm = np.linalg.norm(w), np.linalg.norm(g)
+            weight_norm, gradient_norm = float(np.linalg.norm(w)), float(np.linalg.norm(g))
             ratio = 1.0
             if w.ndim > 1 and weight_norm > 0 and gradient_norm > 0:
                 ratio = spec.trust_coefficient * weight_norm / (gradient_norm + wd * weight_norm)
@@ -240,6 +242,6 @@ class NumpyOptimizer:
         if spec.name == "adamw":
             return w * (1 - lr * wd) - lr * direction
         direction = direction + wd * w
-        weight_norm, direction_norm = np.linalg.norm(w), np.linalg.norm(direction)
+        weight_norm, direction_norm = float(np.linalg.norm(w)), float(np.linalg.norm(direction))
         ratio = weight_norm / direction_norm if weight_norm > 0 and direction_norm > 0 else 1.0
         return w - lr * ratio * direction

@@ -158,7 +158,9 @@ class MXNetBackend:
         if context.device_type == "cpu":
             if precision == "float16":
                 return "MXNet has no float16 convolution or matrix product on the CPU"
-            return "MXNet 1.9.1 trains in bfloat16 through graph passes only, which cannot be hybridized as one step"
+            if not {"avx512_bf16", "amx_bf16"} & devices_module.cpu_flags():
+                return "this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
+            return None
         if precision == "bfloat16":
             return "mxnet-cu112 1.9.1 has no bfloat16 kernels for GPUs; use float16"
         capability = devices_module._capabilities()[context.device_id]

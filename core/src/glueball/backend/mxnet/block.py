@@ -88,15 +88,13 @@ class BlockInterface:
         from glueball import weights
         from glueball.backend.mxnet.backend import BACKEND
 
-        weights.load_into(
-            self, filename, allow_missing=allow_missing, ignore_extra=ignore_extra, cast_dtype=cast_dtype
-        )
+        weights.load_into(self, filename, allow_missing=allow_missing, ignore_extra=ignore_extra, cast_dtype=cast_dtype)
         where = ctx if device is None else device
         if where is not None:
             BACKEND.to_device(self, where)
 
     def summary(self, *inputs: Any) -> None:
-        """Prints the output shape and the number of parameters of every block; ``inputs`` are arrays or NumPy arrays."""
+        """Prints the output shape and the number of parameters of every block; ``inputs`` may be NumPy arrays."""
         arrays = [self._to_array(value) if isinstance(value, np.ndarray) else value for value in inputs]
         # Gluon hooks every child, which only runs eagerly; a hybridized network is put back afterwards.
         active = bool(getattr(self, "_active", False))

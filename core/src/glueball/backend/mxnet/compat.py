@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import warnings
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -89,13 +90,13 @@ def _provide_distutils() -> None:
 
 
 def _modernize_scipy() -> None:
-    """MXNet looks up ``scipy.sparse.csr.csr_matrix``, a path that SciPy is about to remove, for every array it makes."""
+    """MXNet looks up ``scipy.sparse.csr.csr_matrix``, a path that SciPy will remove, for every array that it makes."""
     for name in ("mxnet.ndarray.utils", "mxnet.ndarray.sparse"):
-        module = sys.modules.get(name)
+        module: Any = sys.modules.get(name)
         sparse = getattr(module, "spsp", None)
         if isinstance(sparse, ModuleType):
             matrices = {kind: getattr(sparse, kind) for kind in ("csr_matrix", "coo_matrix")}
-            setattr(module, "spsp", SimpleNamespace(csr=SimpleNamespace(**matrices), **matrices))
+            module.spsp = SimpleNamespace(csr=SimpleNamespace(**matrices), **matrices)
 
 
 def _explain(error: Exception, preloaded: list[str]) -> str:
@@ -110,4 +111,4 @@ def _explain(error: Exception, preloaded: list[str]) -> str:
         return message + "\nThe NVIDIA driver is missing: install it, or the CPU build: pip install mxnet==1.9.1"
     if ".so" in missing and any(word in missing for word in ("cublas", "cudnn", "cudart", "cufft", "curand", "nccl")):
         return message + '\nIts CUDA 11 libraries come as wheels: pip install "glueball-core[mxnet-cu112]"'
-    return message + "\nReinstall it: pip install --force-reinstall \"glueball-core[mxnet]\""
+    return message + '\nReinstall it: pip install --force-reinstall "glueball-core[mxnet]"'

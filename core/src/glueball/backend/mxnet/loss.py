@@ -17,7 +17,7 @@ for _name in gluon.loss.__all__:
     if _loss not in _made:
         _made[_loss] = with_interface(_loss, __name__)
     globals()[_name] = _made[_loss]
-    __all__ += [_name]  # noqa: PLE0604
+    __all__ += [_name]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ for _source in (gluon.nn, contrib_layers):
     for _name, _layer in vars(_source).items():
         if isinstance(_layer, type) and issubclass(_layer, gluon.Block) and _name not in globals():
             globals()[_name] = with_interface(_layer, __name__)
-            __all__ += [_name]  # noqa: PLE0604
+            __all__ += [_name]
 
 
 class SiLU(HybridBlock):
@@ -32,7 +32,7 @@ class SiLU(HybridBlock):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803 - the dialect's name of the functions
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return x * F.sigmoid(x)
 
 

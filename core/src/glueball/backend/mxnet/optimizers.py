@@ -2,9 +2,9 @@
 
 Where a kernel's formula differs from ours, its coefficients are chosen so that both agree:
 
-- ``multi_sgd_mom_update`` keeps ``−lr·b`` in place of ``b``. With the momentum times ``lrₜ/lrₜ₋₁`` it follows a changing
-  learning rate exactly. At ``lr = 0`` that would lose ``b``: the kernel then runs with the last rate and the weights are
-  put back.
+- ``multi_sgd_mom_update`` keeps ``−lr·b`` in place of ``b``. With the momentum times ``lrₜ/lrₜ₋₁`` it follows a
+  changing learning rate exactly. At ``lr = 0`` that would lose ``b``: the kernel then runs with the last rate and the
+  weights are put back.
 - ``adam_update`` adds epsilon before the bias correction; epsilon times ``√(1−β₂ᵗ)`` makes up for it.
 - ``nag_mom_update`` decays the momentum with the weight that it has just written; the decay is added to the gradient
   before.
@@ -112,9 +112,7 @@ class MXNetOptimizer:
             views = self.state["momentum"].views
             for chunk in _chunks(indices):
                 momentum = spec.momentum * change
-                self._sgd_kernel(
-                    mx.nd.multi_sgd_mom_update, chunk, (views,), learning_rate, factor, momentum=momentum
-                )
+                self._sgd_kernel(mx.nd.multi_sgd_mom_update, chunk, (views,), learning_rate, factor, momentum=momentum)
         elif spec.name == "nag":
             # The kernel uses the momentum twice, and the look-ahead must not be corrected: scale the buffer instead.
             momentum_state = self.state["momentum"]

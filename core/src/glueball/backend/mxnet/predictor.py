@@ -15,6 +15,7 @@ import numpy as np
 from mxnet import gluon
 
 from glueball.backend.mxnet import device as devices_module
+from glueball.backend.mxnet.precision import convert_symbol
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ class MXNetPredictor:
         self._single = not isinstance(outputs, (list, tuple))
         symbol = outputs if self._single else mx.sym.Group(list(outputs))
         if self._precision != "float32":
-            from glueball.backend.mxnet.precision import convert_symbol
-
-            symbol = convert_symbol(symbol, names, self._precision)
+            symbol = convert_symbol(symbol, self._precision)
         elif self._context.device_type == "cpu":
             # Convolution, BatchNorm, activation and sum become one operator. This is the partitioner that executors
             # use; HybridBlock.optimize_for of 1.9.1 leaves such graphs as they are.

@@ -42,7 +42,7 @@ class _MeanLoss(gluon.HybridBlock):
         super().__init__(prefix="", params=None)
         self.graph = graph
 
-    def hybrid_forward(self, F: Any, *batch: Any) -> Any:  # noqa: N803 - the dialect's name of the functions
+    def hybrid_forward(self, F: Any, *batch: Any) -> Any:
         result = self.graph(*batch)
         loss, *outputs = result if isinstance(result, (list, tuple)) else [result]
         return [F.mean(loss), *outputs]
@@ -147,9 +147,9 @@ class MXNetTrainingStep:
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        expected: dict[str, tuple[int, ...]] = {
-            name: () for name in ("updates", "pending", "skipped", "loss_scale", "loss_scale_growth")
-        }
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(
+            ("updates", "pending", "skipped", "loss_scale", "loss_scale_growth"), ()
+        )
         # A state that was taken before the first step has no moments yet.
         begun = "momentum_scale" in state
         if begun:
@@ -197,7 +197,7 @@ class MXNetTrainingStep:
         if runner is not None:
             return runner(*batch)
         first = not self._runners
-        runner = self._compiled(len(batch), static_shape=key is not None)
+        runner = self._compiled(batch, static_shape=key is not None)
         try:
             result = runner(*batch)
         except Exception as error:
@@ -222,18 +222,18 @@ class MXNetTrainingStep:
         loss, *outputs = result if isinstance(result, (list, tuple)) else [result]
         return [loss.mean(), *outputs]
 
-    def _compiled(self, inputs: int, static_shape: bool) -> Any:
+    def _compiled(self, batch: list[Any], static_shape: bool) -> Any:
         runner: Any = _MeanLoss(self._graph)
         if self._options.precision != "float32":
-            runner = self._reduced_precision(runner, inputs)
+            runner = self._reduced_precision(runner, batch)
         runner.hybridize(static_alloc=True, static_shape=static_shape)
         return runner
 
-    def _reduced_precision(self, runner: Any, inputs: int) -> Any:
+    def _reduced_precision(self, runner: Any, batch: list[Any]) -> Any:
         """The graph with casts around the operators that gain; the weights stay float32 and are cast in the graph."""
         from glueball.backend.mxnet.precision import converted
 
-        return converted(runner, inputs, self._options.precision, self._graph.collect_params())
+        return converted(runner, batch, self._options.precision, self._graph.collect_params())
 
     def _prepare(self) -> None:
         """Makes the optimiser and the averages, once the first forward pass has settled all shapes."""
@@ -243,8 +243,8 @@ class MXNetTrainingStep:
         unknown = [name for name in names if self._parameters[name]._data is None]
         if unknown:
             raise TrainingError(
-                f"{len(unknown)} parameters have no values yet ({', '.join(unknown[:3])}, ...): initialise the network, "
-                "or load its weights, before its training state."
+                f"{len(unknown)} parameters have no values yet ({', '.join(unknown[:3])}, ...): initialise the "
+                "network, or load its weights, before its training state."
             )
         self._weights = [self._parameters[name].data(self._context) for name in names]
         for weight in self._weights:
@@ -283,9 +283,7 @@ class MXNetTrainingStep:
             norm = mx.nd.sqrt(mx.nd.sum(mx.nd.multi_sum_sq(*gradients, num_arrays=len(gradients)))) * factor
             coefficient = mx.nd.minimum(self._options.clip_norm / mx.nd.maximum(norm, 1e-30), 1.0)
             for gradient in gradients:
-                mx.nd.broadcast_mul(
-                    gradient, coefficient.reshape((1,) * gradient.ndim), out=gradient
-                )
+                mx.nd.broadcast_mul(gradient, coefficient.reshape((1,) * gradient.ndim), out=gradient)
         self._updates += 1
         self._optimizer.update(self._active, learning_rate, factor, self._updates)
         if self._options.accumulate > 1:

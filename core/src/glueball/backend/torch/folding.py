@@ -57,7 +57,9 @@ class FoldedConvolution(torch.nn.Module):
         self._versions = versions
         weight, bias, gamma, beta, mean, variance = tensors
         normalization = self.__dict__["_sources"][1]
-        assert weight is not None and mean is not None and variance is not None
+        assert weight is not None
+        assert mean is not None
+        assert variance is not None
         scale = torch.rsqrt(variance.double() + normalization._epsilon)
         if normalization._scale and gamma is not None:
             scale = scale * gamma.double()

@@ -74,9 +74,10 @@ class TorchPredictor:
     def _build(self, arrays: tuple[Any, ...]) -> tuple[Any, list[FoldedConvolution]]:
         expected = self._plain(arrays)  # which also settles deferred shapes
         self._channels_last = any(
-            parameter.ndim == 4 and parameter.is_initialized for parameter in self._backend.parameters(self._network).values()
+            parameter.ndim == 4 and parameter.is_initialized
+            for parameter in self._backend.parameters(self._network).values()
         )
-        plain = (self._plain, [])
+        plain: tuple[Any, list[FoldedConvolution]] = (self._plain, [])
         if not self._fold:
             return plain
         try:

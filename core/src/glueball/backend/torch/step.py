@@ -59,9 +59,7 @@ class TorchTrainingStep:
         self._updates = 0
         self._pending = 0
         self._scaler = LossScaler(options, self._device) if options.precision == "float16" else None
-        self._compilation = CompileChoice(
-            self._run, options.compile and self._device.type != "cpu", self._device
-        )
+        self._compilation = CompileChoice(self._run, options.compile and self._device.type != "cpu", self._device)
 
     def __call__(self, batch: Sequence[Any], learning_rate: float) -> StepOutput:
         if self._optimizer is None:
@@ -130,9 +128,9 @@ class TorchTrainingStep:
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        expected: dict[str, tuple[int, ...]] = {name: () for name in ("updates", "pending", "compiled")}
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(("updates", "pending", "compiled"), ())
         if self._scaler is not None:
-            expected.update({name: () for name in self._scaler.state_dict()})
+            expected.update(dict.fromkeys(self._scaler.state_dict(), ()))
         # A state that was taken before the first step has no moments and averages yet.
         begun = any("/" in name for name in state) or self._optimizer is not None
         if begun:
@@ -211,8 +209,8 @@ class TorchTrainingStep:
         unknown = [name for name, parameter in self._parameters.items() if not parameter.is_initialized]
         if unknown:
             raise TrainingError(
-                f"{len(unknown)} parameters have no values yet ({', '.join(unknown[:3])}, ...): initialise the network, "
-                "or load its weights, before its training state."
+                f"{len(unknown)} parameters have no values yet ({', '.join(unknown[:3])}, ...): initialise the "
+                "network, or load its weights, before its training state."
             )
         self._modules = [module for root in (self._graph, self._network) for module in root.modules()]
         trainable = {}
@@ -258,9 +256,7 @@ class TorchTrainingStep:
         if not skip:
             if found_inf is None or not self._optimizer.skips_on_device:
                 self._updates += 1
-            self._optimizer.update(
-                learning_rate, self._updates, found_inf if self._optimizer.skips_on_device else None
-            )
+            self._optimizer.update(learning_rate, self._updates, found_inf if self._optimizer.skips_on_device else None)
             self._average(None if skip else found_inf)
         for tensor in parameters:
             tensor.grad = None
