@@ -137,7 +137,8 @@ class CheckpointFolder:
             files = {}
             for name in _ARRAY_FILES:
                 file = temporary / f"{name}.safetensors"
-                arrays = {key: np.ascontiguousarray(value) for key, value in getattr(checkpoint, name).items()}
+                # Not ascontiguousarray, which would give a scalar a dimension.
+                arrays = {key: np.asarray(value, order="C") for key, value in getattr(checkpoint, name).items()}
                 save_file(arrays, file)
                 _sync(file)
                 files[file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}

@@ -124,13 +124,22 @@ class Waiting:
     outputs: tuple[Any, ...]
 
 
-class BadLoss(Exception):  # noqa: N818 - a signal between two parts of the trainer, not an error that users see
-    """The loss of a step is NaN or infinite."""
+class BadNumbers(Exception):  # noqa: N818 - a signal between two parts of the trainer, not an error that users see
+    """A loss or a weight is NaN or infinite."""
 
-    def __init__(self, step: Waiting, value: float) -> None:
-        super().__init__(value)
-        self.step = step
-        self.value = value
+    def __init__(self, what: str, batch_index: int, steps: Sequence[Waiting] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        """What is not finite: "the loss is nan"."""
+        self.batch_index = batch_index
+        self.steps = steps
+        """The step where it showed, and the one before it: activations such as ReLU hide NaN from the loss, so the
+        damage may have been done a step earlier."""
+
+
+def are_finite(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether every floating-point array is free of NaN and infinity."""
+    return all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
 
 
 class Measurements:
@@ -154,24 +163,28 @@ class Measurements:
         """Notes the results of a step; reads nothing unless too much waits.
 
         Raises:
-            BadLoss: as ``read`` does.
+            BadNumbers: as ``read`` does.
         """
         self._waiting.append(step)
         self._bytes += sum(array.nbytes for array in step.host)
         if self._bytes > MAX_WAITING_BYTES:
             self.read()
 
+    def last(self) -> list[Waiting]:
+        """The latest step, while it waits."""
+        return self._waiting[-1:]
+
     def read(self) -> None:
         """Waits for the device and takes everything in.
 
         Raises:
-            BadLoss: a loss is not finite; what came before it is taken in, what came after it is dropped.
+            BadNumbers: a loss is not finite; what came before it is taken in, what came after it is dropped.
         """
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        for step in waiting:
+        for index, step in enumerate(waiting):
             loss = float(self._to_numpy(step.loss).item())
             if not math.isfinite(loss):
-                raise BadLoss(step, loss)
+                raise BadNumbers(f"the loss is {loss}", step.batch_index, waiting[max(0, index - 1) : index + 1])
             count = len(step.host[0])
             self.epoch_loss.add(loss, count)
             self.interval_loss.add(loss, count)

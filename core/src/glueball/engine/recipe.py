@@ -143,7 +143,7 @@ class Recipe:
     """Steps between checkpoints within an epoch, besides the one after each epoch."""
     keep_checkpoints: int = attrs.field(default=2, validator=ge(1))
     nan_policy: str = attrs.field(default="raise", validator=in_(NAN_POLICIES))
-    """When the loss is not finite: "raise" an error with the batch saved, "skip" the batch, or "stop" training."""
+    """When a loss or weight is not finite: "raise" with the batch saved, "skip" the batch that did it, or "stop"."""
     options: Mapping[str, Any] = attrs.field(factory=dict)
     """Options of the task that no other task knows."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from glueball.engine import curves, environment, random_state, specification
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
 from glueball.engine.evaluation import evaluate
 from glueball.engine.logs import RunLog
-from glueball.engine.measures import BadLoss, Measurements, Waiting
+from glueball.engine.measures import BadNumbers, Measurements, Waiting, are_finite
 from glueball.engine.prefetch import LoadedBatch, Prefetcher
 from glueball.engine.progress import Progress
 from glueball.engine.recipe import Recipe
@@ -57,7 +58,7 @@ class TrainingResult:
     out: Path
     """The run folder."""
     ended: str
-    """Why training ended: "done", "no gain" (patience) or "bad loss"."""
+    """Why training ended: "done", "no gain" (patience) or "bad numbers"."""
 
 
 class Trainer:
@@ -110,8 +111,9 @@ class Trainer:
         self._step: Any = None
         self._loader: Any = None
         self._log: Any = None
+        # While a replay looks for the batch that did damage: (epoch, batch) where the damage had shown.
+        self._looking_until: tuple[int, int] | None = None
         self._curves_drawn = 0.0
-        self._session_start = 0.0
 
     # ------------------------------------------------------------------------------------------------------------------
     # What callers use
@@ -130,8 +132,8 @@ class Trainer:
         SIGINT and SIGTERM save a checkpoint first; then SIGINT becomes KeyboardInterrupt and SIGTERM exit status 143.
 
         Raises:
-            TrainingError: the loss is not finite under the policy "raise"; the batch is saved and named. Or another
-                process trains in the folder.
+            TrainingError: a loss or weight is not finite under the policy "raise"; the batch is saved and named. Or
+                another process trains in the folder.
             CheckpointError: a checkpoint could not be written (full disk), or none of those present can be used.
             OptionError: the folder is not empty, or the recipe differs from that of the run to resume.
         """
@@ -193,8 +195,7 @@ class Trainer:
         self._schedule = Schedule(
             recipe.schedule, recipe.learning_rate, steps_per_epoch * recipe.epochs, steps_per_epoch
         )
-        graph = self.task.training_graph(self._network)
-        self._step = self.backend.training_step(self._network, graph, self._step_options(), self.device)
+        self._step = self._new_step()
         self._measurements = Measurements(
             self.task.build_metrics(training=True), self.backend.numpy, self.task.update_metrics
         )
@@ -204,11 +205,11 @@ class Trainer:
         self._write_description()
         self._begin_or_resume()
 
-    def _step_options(self) -> Any:
+    def _new_step(self) -> Any:
         from glueball.backend.base import StepOptions
 
         recipe = self.recipe
-        return StepOptions(
+        options = StepOptions(
             optimizer=recipe.optimizer,
             rules=recipe.parameter_rules(),
             precision=self.precision,
@@ -217,6 +218,8 @@ class Trainer:
             ema_decay=recipe.ema_decay,
             compile=self._compile,
         )
+        graph = self.task.training_graph(self._network)
+        return self.backend.training_step(self._network, graph, options, self.device)
 
     def _check_recipe(self) -> None:
         """A run goes on with the recipe that it began with, or says what would change."""
@@ -280,11 +283,10 @@ class Trainer:
                 with self._clock():
                     self._train_epoch()
                     row = self._end_epoch()
-            except BadLoss as bad:
-                self._handle_bad_loss(bad)
+                self._close_epoch(row)
+            except BadNumbers as bad:
+                self._handle_bad_numbers(bad)
                 progress = self._progress
-                continue
-            self._close_epoch(row)
         if progress.ended is None:
             progress.ended = "done"
         self._finish()
@@ -317,6 +319,7 @@ class Trainer:
                     progress.loader = loaded.loader_state
                     continue
                 self._train_batch(loaded)
+                self._look_for_damage()
                 bar.update()
                 if progress.batch % recipe.log_every == 0:
                     self._log_interval(bar)
@@ -356,7 +359,7 @@ class Trainer:
         row["learning_rate"] = self._schedule(max(0, progress.step - 1))
         due = (progress.epoch + 1) % recipe.validate_every == 0 or progress.epoch + 1 == recipe.epochs
         if self._validation_loader is not None and due:
-            with self._step.ema_weights():
+            with self._averaged_weights():
                 measured = self._evaluate(self._validation_loader, "validation")
                 row.update({f"validation_{name}": value for name, value in measured.items()})
                 self._judge(measured)
@@ -393,7 +396,7 @@ class Trainer:
 
     def _finish(self) -> None:
         progress = self._progress
-        with self._step.ema_weights():
+        with self._averaged_weights():
             self._save_weights("last")
         self._draw_curves()
         self._log.event("end", reason=progress.ended, best=progress.best, best_epoch=progress.best_epoch)
@@ -407,53 +410,80 @@ class Trainer:
 
     def _stop(self, number: int) -> None:
         progress = self._progress
+        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         try:
-            self._measurements.read()
-        except BadLoss:
+            self._save()
+        except BadNumbers as bad:
             # Such weights must not replace the good ones of the last checkpoint.
-            self._log.say("Stopped. The last loss was not finite: the checkpoint before it stays the last one.")
+            self._log.say(f"Stopped by {name}; {bad.what}, so the checkpoint before stays the last one.")
             return
-        self._save()
         self._draw_curves()
-        name = "Ctrl-C" if number == 2 else "SIGTERM"
         self._log.say(
             f"Stopped by {name} in epoch {progress.epoch + 1} after {progress.batch} batches. "
             f"Everything is saved in {self.folder.path}; --resume goes on."
         )
 
-    def _handle_bad_loss(self, bad: BadLoss) -> None:
+    def _handle_bad_numbers(self, bad: BadNumbers) -> None:
+        """Raises, stops, or goes back to the last checkpoint and leaves out the batch that did the damage.
+
+        Everything is deterministic: replaying from a checkpoint without a batch is the run that never saw it. Which
+        batch it was, a first replay finds out, which looks at all numbers after every step up to where it showed.
+        """
         progress, recipe = self._progress, self.recipe
-        epoch, batch = progress.epoch, bad.step.batch_index
-        saved = self._save_bad_batch(bad, epoch)
-        what = f"The loss is {bad.value} in epoch {epoch + 1}, batch {batch}."
+        place = (progress.epoch, bad.batch_index)
+        saved = self._save_bad_batches(bad)
+        what = f"In epoch {place[0] + 1}, batch {place[1]}, {bad.what}."
         if recipe.nan_policy == "raise" or len(progress.bad_batches) >= _MAX_BAD_BATCHES:
             last = self._checkpoints.paths()
             raise TrainingError(
-                f"{what} The batch is saved as {saved}. Last good checkpoint: {last[-1] if last else 'none yet'}. "
-                f"A smaller learning rate, gradient clipping (--set clip_norm=1) or a longer warm-up often help; "
-                f"--set nan_policy=skip leaves such batches out."
+                f"{what} {saved}Last good checkpoint: {last[-1] if last else 'none yet'}. A smaller learning rate, "
+                f"gradient clipping (--set clip_norm=1) or a longer warm-up often help; --set nan_policy=skip leaves "
+                f"such batches out."
             )
         checkpoint = self._checkpoints.load_last()
         if checkpoint is None:
             raise CheckpointError(f"{what} There is no checkpoint to go back to.")
-        bad_batches = [*progress.bad_batches, [epoch, batch]]
+        is_found = self._looking_until is not None
+        bad_batches = [*progress.bad_batches, list(place)] if is_found else progress.bad_batches
+        # A step that has run cannot go back to the state before its first update; a new one can.
+        self._step = self._new_step()
         self._restore(checkpoint)
         if recipe.nan_policy == "stop":
-            self._progress.ended = "bad loss"
+            self._progress.ended = "bad numbers"
             self._log.say(f"{what} Stopping with the weights of {checkpoint.path}.")
             return
-        # Everything is deterministic: replaying from the checkpoint without the batch is the run that never saw it.
         self._progress.bad_batches = bad_batches
-        self._log.event("skipped_batch", epoch=epoch + 1, batch=batch, loss=bad.value, saved=str(saved))
-        self._log.say(f"{what} Going back to {checkpoint.path.name if checkpoint.path else ''} and leaving it out.")
+        if is_found:
+            self._log.event("skipped_batch", epoch=place[0] + 1, batch=place[1], reason=bad.what)
+            self._log.say(f"{what} Leaving it out. {saved}")
+        else:
+            self._looking_until = place
+            self._log.say(f"{what} Going back to the last checkpoint to find the batch that did it.")
 
-    def _save_bad_batch(self, bad: BadLoss, epoch: int) -> Path:
+    def _look_for_damage(self) -> None:
+        """After a step of a replay: raises BadNumbers if any number is damaged; ends where the damage had shown."""
+        progress = self._progress
+        if self._looking_until is None:
+            return
+        if (progress.epoch, progress.batch - 1) > self._looking_until:
+            self._looking_until = None
+            return
+        last = self._measurements.last()
+        self._measurements.read()
+        for arrays in (self.backend.get_arrays(self._network), self._step.state_dict()):
+            if not are_finite(arrays):
+                raise BadNumbers("the weights are not finite", progress.batch - 1, last)
+
+    def _save_bad_batches(self, bad: BadNumbers) -> str:
+        """Writes the batches where the damage showed; returns a sentence that says where they are."""
         from glueball.weights import save
 
-        path = self.folder.path / "bad_batches" / f"epoch-{epoch + 1:04d}-batch-{bad.step.batch_index:06d}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(bad.step.host)})
-        return path
+        folder = self.folder.path / "bad_batches"
+        for step in bad.steps:
+            folder.mkdir(exist_ok=True)
+            path = folder / f"epoch-{self._progress.epoch + 1:04d}-batch-{step.batch_index:06d}.safetensors"
+            save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(step.host)})
+        return f"The batch and the one before it are saved in {folder}. " if bad.steps else ""
 
     # ------------------------------------------------------------------------------------------------------------------
     # Saving and restoring
@@ -462,6 +492,10 @@ class Trainer:
     def _save(self, *, is_best: bool = False) -> None:
         self._measurements.read()
         progress = self._progress
+        weights = self.backend.get_arrays(self._network)
+        if not are_finite(weights):
+            # A bad last batch shows in no loss before the next one; such weights must not become the last checkpoint.
+            raise BadNumbers("the weights are not finite", progress.batch - 1)
         state = {
             "progress": progress.to_dict(),
             "measurements": self._measurements.state(),
@@ -471,7 +505,7 @@ class Trainer:
         }
         checkpoint = Checkpoint(
             state=state,
-            weights=self.backend.get_arrays(self._network),
+            weights=weights,
             optimizer=self._step.state_dict(),
             random=random_state.capture(self.backend),
         )
@@ -565,6 +599,14 @@ class Trainer:
         return tqdm(
             total=total, initial=initial, desc=title, unit="batch", leave=False, disable=True if self.quiet else None
         )
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Within it the network holds the weights that count: the averaged ones, where an average is kept."""
+        # The last step must be over: some backends write running statistics late in the backward pass.
+        self.backend.synchronize(self.device)
+        with self._step.ema_weights():
+            yield
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
