@@ -63,7 +63,7 @@ class StepOptions:
     clip_norm: float | None = None
     """Largest global L2 norm of all gradients together; larger ones are scaled down (arXiv:1211.5063)."""
     ema_decay: float | None = None
-    """Decay of the exponential moving average of the weights; None keeps none. Warmed up as min(decay, (1+t)/(10+t))."""
+    """Decay of the exponential moving average of the weights; None keeps none. Warm-up: min(decay, (1+t)/(10+t))."""
     initial_loss_scale: float = 2.0**16
     loss_scale_growth_interval: int = 2000
     compile: bool = True

@@ -46,7 +46,9 @@ def parse_signature(text: str) -> tuple[str, inspect.Signature]:
     function = ast.parse(f"def signature({parameters}: pass").body[0]
     assert isinstance(function, ast.FunctionDef)
     arguments = function.args
-    positional: list[tuple[ast.arg, Any]] = [(argument, Parameter.POSITIONAL_ONLY) for argument in arguments.posonlyargs]
+    positional: list[tuple[ast.arg, Any]] = [
+        (argument, Parameter.POSITIONAL_ONLY) for argument in arguments.posonlyargs
+    ]
     positional += [(argument, Parameter.POSITIONAL_OR_KEYWORD) for argument in arguments.args]
     without_default = len(positional) - len(arguments.defaults)
     found = []

@@ -98,6 +98,9 @@ def _holds_array(values: tuple[Any, ...]) -> bool:
 class Block(torch.nn.Module):
     """The base of all layers and models; subclasses write ``forward(self, *inputs)``."""
 
+    _compiled_call_impl: Any
+    """torch.nn.Module's own: what torch.compile made of this module."""
+
     def __init__(self, prefix: str | None = None, params: ParameterDict | None = None) -> None:
         super().__init__()
         self.training = False
