@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,61 +32,82 @@ def _norm(values: np.ndarray) -> float:
     return float(np.linalg.norm(values.ravel().astype(np.float64)))
 
 
-def _handle(request: dict[str, Any]) -> dict[str, Any]:
-    backend = glueball.backend.current()
-    entry = catalog.current().find("model", request["model"])
-    options = {"dropout": 0.0} if request["has_dropout"] else {}
-    path = os.path.join(request["folder"], "model.params")
-    file = glueball.weights.load(path)
-    keys = list(file)
-
+def _network(entry: Any, path: str, has_dropout: bool) -> Any:
+    options = {"dropout": 0.0} if has_dropout else {}
     network = catalog.current().resolve(entry)(**options)
     network.load_parameters(path)
-    parameters = backend.parameters(network)
-    with np.load(os.path.join(request["folder"], "record.npz")) as record:
-        expected = dict(record)
+    return network
 
-    output = backend.numpy(network(expected["inference_data"]))
 
-    data, label = backend.array(expected["train_data"]), backend.array(expected["train_label"])
+def _training_step(
+    network: Any, file: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], precision: str
+) -> dict[str, Any]:
+    """Deviations of one step; keys begin with ``precision``."""
+    backend = glueball.backend.current()
+    data = backend.array(expected["train_data"], dtype=precision)
+    label = backend.array(expected["train_label"], dtype=precision)
     with autograd.record():
         losses = loss.SoftmaxCrossEntropyLoss()(network(data), label)
     autograd.backward(losses)
 
-    gradients = {key: value for key, value in expected.items() if key.startswith("gradient:")}
+    parameters = backend.parameters(network)
+    prefix = f"{precision}:gradient:"
+    gradients = {key.removeprefix(prefix): value for key, value in expected.items() if key.startswith(prefix)}
     total = sum(_norm(value) ** 2 for value in gradients.values())
     mean = np.sqrt(total / sum(value.size for value in gradients.values()))
-    worst, worst_key, squared_error = 0.0, "", 0.0
-    for key, value in gradients.items():
-        name = key.removeprefix("gradient:")
+    worst, worst_name, squared_error = 0.0, "", 0.0
+    for name, value in gradients.items():
         difference = _norm(backend.numpy(parameters[name].grad()) - value)
         squared_error += difference**2
         error = difference / max(_norm(value), _NEGLIGIBLE * mean * np.sqrt(value.size))
         if not error <= worst:  # also where it is not a number
-            worst, worst_key = error, name
+            worst, worst_name = error, name
 
     arrays = backend.get_arrays(network)
+    prefix = f"{precision}:statistic:"
+    statistics = {key.removeprefix(prefix): value for key, value in expected.items() if key.startswith(prefix)}
     # MXNet updates running statistics in the backward pass, and none runs through a batch norm on the raw picture that
     # learns nothing itself (the first layer of the v2 networks): there its statistics stay at their first values for
     # ever, while on torch they are those of the pictures. What GluonCV did not update is therefore not compared.
-    updated = {
-        key.removeprefix("statistic:"): value
-        for key, value in expected.items()
-        if key.startswith("statistic:") and not np.array_equal(value, file[key.removeprefix("statistic:")])
-    }
-    statistics = [_relative(arrays[name], value) for name, value in updated.items()]
+    errors = [
+        _relative(arrays[name], value)
+        for name, value in statistics.items()
+        if not np.array_equal(value, file[name].astype(value.dtype))
+    ]
     return {
-        "tensors": len(parameters),
-        "keys_equal": list(parameters) == keys,
+        f"{precision}_loss_error": _relative(backend.numpy(losses), expected[f"{precision}:loss"]),
+        f"{precision}_gradient_error": float(np.sqrt(squared_error / total)),
+        f"{precision}_worst_gradient_error": worst,
+        f"{precision}_worst_gradient": worst_name,
+        f"{precision}_statistics_error": max(errors, default=0.0),
+    }
+
+
+def _handle(request: dict[str, Any]) -> dict[str, Any]:
+    backend = glueball.backend.current()
+    entry = catalog.current().find("model", request["model"])
+    folder = request["folder"]
+    with np.load(os.path.join(folder, "record.npz")) as record:
+        expected = dict(record)
+
+    path = os.path.join(folder, "inference.params")
+    network = _network(entry, path, request["has_dropout"])
+    output = backend.numpy(network(expected["inference_data"]))
+    names = list(backend.parameters(network))
+    answer = {
+        "tensors": len(names),
+        "keys_equal": names == list(glueball.weights.load(path)),
         "output_error": _relative(output, expected["inference_output"]),
         "output_scale": float(np.abs(expected["inference_output"]).max()),
-        "loss_error": _relative(backend.numpy(losses), expected["train_loss"]),
-        "gradient_error": float(np.sqrt(squared_error / total)),
-        "worst_gradient_error": worst,
-        "worst_gradient": worst_key,
-        "statistics_error": max(statistics, default=0.0),
         "backend": f"{backend.name} {backend.version()}",
     }
+    path = os.path.join(folder, "training.params")
+    file = glueball.weights.load(path)
+    for precision in ("float32", "float64"):
+        network = _network(entry, path, request["has_dropout"])
+        network.cast(precision)
+        answer.update(_training_step(network, file, expected, precision))
+    return answer
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """GluonCV's side of the sweep: builds a model, makes up its weights, writes what it computes.
 
-For a request {"model", "inference_size", "train_size", "batch", "folder"} it writes into ``folder``:
-``model.params``, GluonCV's own file, and ``record.npz`` with the input and output of inference (``inference_data``,
-``inference_output``), of a training step (``train_data``, ``train_label``, ``train_loss``), the gradient of every
-parameter (``gradient:<key>``) and the running statistics after the step (``statistic:<key>``).
+For a request {"model", "inference_size", "train_size", "batch", "folder"} it writes into ``folder`` two files of
+GluonCV, ``inference.params`` and ``training.params``, and ``record.npz`` with the input and output of inference
+(``inference_data``, ``inference_output``) and, for each precision, of a training step: ``train_data``, ``train_label``,
+``<precision>:loss``, the gradient of every parameter (``<precision>:gradient:<key>``) and the running statistics after
+the step (``<precision>:statistic:<key>``).
 
 Runs in an environment with mxnet 1.9.1 and gluoncv 0.10.5.post0, and imports nothing of Glueball.
 """
@@ -74,38 +75,54 @@ def _calibrate(network: Any, data: Any, random: np.random.Generator) -> None:
             norm.gamma.set_data(mx.nd.array(random.uniform(0.5, 2.0, mean.shape)))
 
 
-def _handle(request: dict[str, Any]) -> dict[str, Any]:
-    random = np.random.default_rng(zlib.crc32(request["model"].encode()))
-    batch = request["batch"]
-    inference_data = random.normal(size=(batch, *request["inference_size"])).astype(np.float32)
-    train_data = random.normal(size=(batch, *request["train_size"])).astype(np.float32)
-
-    network = gluoncv.model_zoo.get_model(request["model"], pretrained=False)
+def _network(model: str, size: tuple[int, ...], random: np.random.Generator) -> Any:
+    """The model with random weights, as pictures of ``size`` (channels, height, width) shape it."""
+    network = gluoncv.model_zoo.get_model(model, pretrained=False)
     network.initialize(mx.init.Zero())
-    network.infer_shape(mx.nd.array(inference_data))
+    network.infer_shape(mx.nd.zeros((1, *size)))
     for block in _blocks(network):
         if isinstance(block, mx.gluon.nn.Dropout):
             block._rate = 0.0  # no two libraries draw the same mask
     for parameter in network.collect_params().values():
         parameter._finish_deferred_init()
     _random_parameters(network, random)
-    _calibrate(network, mx.nd.array(train_data), random)
-    network.save_parameters(os.path.join(request["folder"], "model.params"))
+    return network
 
-    record = {"inference_data": inference_data, "train_data": train_data}
-    record["inference_output"] = network(mx.nd.array(inference_data)).asnumpy()
-    label = random.integers(0, record["inference_output"].shape[1], batch)
-    record["train_label"] = label.astype(np.float32)
+
+def _training_step(network: Any, data: np.ndarray, label: np.ndarray, precision: str) -> dict[str, np.ndarray]:
     with mx.autograd.record():
-        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(network(mx.nd.array(train_data)), mx.nd.array(label))
+        output = network(mx.nd.array(data, dtype=precision))
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(output, mx.nd.array(label, dtype=precision))
     loss.backward()
-    record["train_loss"] = loss.asnumpy()
+    record = {f"{precision}:loss": loss.asnumpy()}
     for key, parameter in network._collect_params_with_prefix().items():
         if parameter.grad_req != "null":
-            record[f"gradient:{key}"] = parameter.grad().asnumpy()
+            record[f"{precision}:gradient:{key}"] = parameter.grad().asnumpy()
         elif "running" in key:
-            record[f"statistic:{key}"] = parameter.data().asnumpy()
-    np.savez(os.path.join(request["folder"], "record.npz"), **record)
+            record[f"{precision}:statistic:{key}"] = parameter.data().asnumpy()
+    return record
+
+
+def _handle(request: dict[str, Any]) -> dict[str, Any]:
+    random = np.random.default_rng(zlib.crc32(request["model"].encode()))
+    batch, folder = request["batch"], request["folder"]
+    data = random.normal(size=(batch, *request["inference_size"])).astype(np.float32)
+    network = _network(request["model"], request["inference_size"], random)
+    _calibrate(network, mx.nd.array(data[:1]), random)
+    network.save_parameters(os.path.join(folder, "inference.params"))
+    record = {"inference_data": data, "inference_output": network(mx.nd.array(data)).asnumpy()}
+
+    data = random.normal(size=(batch, *request["train_size"])).astype(np.float32)
+    label = random.integers(0, record["inference_output"].shape[1], batch).astype(np.float32)
+    network = _network(request["model"], request["train_size"], random)
+    path = os.path.join(folder, "training.params")
+    network.save_parameters(path)
+    record.update({"train_data": data, "train_label": label})
+    record.update(_training_step(network, data, label, "float32"))
+    network.load_parameters(path)
+    network.cast("float64")
+    record.update(_training_step(network, data, label, "float64"))
+    np.savez(os.path.join(folder, "record.npz"), **record)
     return {"gluoncv": importlib.metadata.version("gluoncv"), "mxnet": mx.__version__}
 
 

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import fnmatch
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -22,25 +23,33 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results"
 
 BATCH = 2
 TRAIN_SIZE = 64
-# GluonCV's versions take pictures of one size only: dense layers or fixed poolings follow the last feature map.
-ONE_SIZE = ("alexnet", "vgg", "squeezenet", "densenet")
+# Where GluonCV ends in a pooling of fixed size or in dense layers, the smallest pictures that it takes (VGG: whatever its
+# first dense layer is made for, here a small one).
+TRAIN_SIZES = {"alexnet": 224, "vgg": 32, "squeezenet": 224, "densenet": 224}
 HAS_DROPOUT = ("alexnet", "vgg", "squeezenet")
 
 # What may differ, and why it may: two libraries add up the same numbers in other orders.
 BOUNDS = {
     # float32 carries 6e-8; a hundred layers of sums of thousands of terms lose three digits.
     "output_error": 1e-4,
-    "loss_error": 1e-4,
-    # All gradients as one vector. A batch norm over few values divides by small deviations, which amplifies rounding.
-    "gradient_error": 1e-3,
-    "worst_gradient_error": 1e-3,
-    "statistics_error": 1e-4,
+    # The exact test of training is in float64. MXNet keeps some constants (a momentum, an epsilon) in float32 there.
+    "float64_loss_error": 1e-6,
+    "float64_gradient_error": 1e-6,
+    "float64_worst_gradient_error": 1e-5,
+    "float64_statistics_error": 1e-6,
+    # In float32 a rounding error moves some of the millions of activations that are nearly zero to the other side of
+    # their ReLU, each of which changes the gradient by a finite amount, and batch norms over eight values multiply it
+    # from layer to layer: these bounds only tell a wrong formula from that.
+    "float32_loss_error": 1e-2,
+    "float32_gradient_error": 0.5,
+    "float32_statistics_error": 1e-2,
 }
 
 
 def _job(entry: catalog.Entry, folder: Path) -> dict[str, Any]:
     channels, height, width = entry.metadata["input_shape"]
-    size = height if entry.name.startswith(ONE_SIZE) else min(height, TRAIN_SIZE)
+    family = re.match("[a-z]+", entry.name)
+    size = TRAIN_SIZES.get(family[0] if family else "", min(height, TRAIN_SIZE))
     return {
         "model": entry.name,
         "inference_size": (channels, height, width),
@@ -66,16 +75,26 @@ def _table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "norm of the difference / norm, of all gradients as one vector, and of the worst tensor.",
         "Bounds: " + ", ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in BOUNDS.items()) + ".",
         "",
-        "| model | tensors | keys | inference | output | training | loss | gradient | worst tensor | statistics | |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | tensors | keys | inference | output | training | loss | gradient | worst tensor | statistics "
+        "| loss (float32) | gradient (float32) | statistics (float32) | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    errors = (
+        "float64_loss_error",
+        "float64_gradient_error",
+        "float64_worst_gradient_error",
+        "float64_statistics_error",
+        "float32_loss_error",
+        "float32_gradient_error",
+        "float32_statistics_error",
+    )
     for row in rows:
         deviations = _deviations(row)
         lines.append(
             f"| {row['model']} | {row['tensors']} | {'equal' if row['keys_equal'] else 'DIFFER'} "
-            f"| {row['inference_size'][1]} px | {row['output_error']:.1e} | {row['train_size'][1]} px "
-            f"| {row['loss_error']:.1e} | {row['gradient_error']:.1e} | {row['worst_gradient_error']:.1e} "
-            f"| {row['statistics_error']:.1e} | {'ok' if not deviations else 'DEVIATES: ' + ', '.join(deviations)} |"
+            f"| {row['inference_size'][1]} px | {row['output_error']:.1e} | {row['train_size'][1]} px | "
+            + " | ".join(f"{row[name]:.1e}" for name in errors)
+            + f" | {'ok' if not deviations else 'DEVIATES: ' + ', '.join(deviations)} |"
         )
     passed = sum(not _deviations(row) for row in rows)
     return "\n".join([*lines, "", f"{passed} of {len(rows)} models agree."]) + "\n"
@@ -127,10 +146,10 @@ def main() -> int:
                 rows[name].append(row)
                 versions[name] = {**made, "backend": row["backend"]}
                 print(
-                    f"; {name} {time.perf_counter() - started:.1f} s, output {row['output_error']:.1e}, loss "
-                    f"{row['loss_error']:.1e}, gradient {row['gradient_error']:.1e}, worst "
-                    f"{row['worst_gradient_error']:.1e} {row['worst_gradient']}, statistics "
-                    f"{row['statistics_error']:.1e}{' DEVIATES ' + str(deviations) if deviations else ''}",
+                    f"; {name} {time.perf_counter() - started:.1f} s, output {row['output_error']:.1e}, gradient "
+                    f"{row['float64_gradient_error']:.1e} ({row['float32_gradient_error']:.1e} in float32), worst "
+                    f"{row['float64_worst_gradient_error']:.1e} {row['float64_worst_gradient']}"
+                    f"{' DEVIATES ' + str(deviations) if deviations else ''}",
                     end="",
                 )
             print(flush=True)
