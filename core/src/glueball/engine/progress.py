@@ -25,6 +25,8 @@ class Progress:
     """The state of the training loader after ``batch`` batches; None at the start of an epoch."""
     best: float | None = None
     """Best value of the monitored metric."""
+    best_loss: float | None = None
+    """The validation loss then, where one is measured: of equal metrics the one with less loss is better."""
     best_epoch: int | None = None
     without_gain: int = 0
     """Validations since the best one."""

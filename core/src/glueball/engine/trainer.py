@@ -372,9 +372,14 @@ class Trainer:
         if name not in measured:
             raise OptionError(f"monitor={name!r} is no metric of this run. Measured: {', '.join(measured)}.")
         value, sign = measured[name], -1.0 if name in self.task.lower_is_better() else 1.0
-        if progress.best is None or sign * value > sign * progress.best:
-            progress.best, progress.best_epoch, progress.without_gain = value, progress.epoch + 1, 0
+        loss = measured.get("loss")
+        gained = progress.best is None or sign * value > sign * progress.best
+        tied = value == progress.best and loss is not None and loss < (progress.best_loss or 0.0)
+        if gained or tied:
+            progress.best, progress.best_loss, progress.best_epoch = value, loss, progress.epoch + 1
             self._save_weights("best")
+        if gained:
+            progress.without_gain = 0
         else:
             progress.without_gain += 1
             if recipe.patience is not None and progress.without_gain >= recipe.patience:

@@ -1,0 +1,243 @@
+"""train, evaluate and predict as people type them, on pictures that the test paints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import glueball
+from glueball.cli import main
+
+COLORS = {"brick": (190, 70, 50), "grass": (60, 180, 60), "sky": (60, 120, 220)}
+# A small network and small pictures: what is tested is the way, not the result.
+SMALL = ["--model", "cifar_resnet20_v1", "--size", "16", "--batch-size", "8", "--workers", "0", "--quiet"]
+
+
+def paint(root: Path, count: int = 8, classes: dict[str, tuple[int, int, int]] = COLORS) -> Path:
+    random = np.random.default_rng(0)
+    for name, color in classes.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            shape = (int(random.integers(20, 40)), int(random.integers(20, 40)), 3)
+            values = np.clip(np.array(color) + random.normal(0, 30, shape), 0, 255).astype(np.uint8)
+            Image.fromarray(values).save(root / name / f"{index}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paint(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A run that was trained for two epochs."""
+    out = tmp_path_factory.mktemp("runs") / "colors"
+    assert main(["train", "image-folder", "--data", str(pictures), "--out", str(out), "--epochs", "2", *SMALL]) == 0
+    return out
+
+
+def failing(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    return capsys.readouterr().err
+
+
+def test_train_leaves_everything(run: Path) -> None:
+    for name in (
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+        "curves.png",
+        "predictions.png",
+        "recipe.json",
+    ):
+        assert (run / name).stat().st_size > 0
+    description = json.loads((run / "run.json").read_text())
+    assert description["classes"] == ["brick", "grass", "sky"]
+    assert description["model"]["classes"] == 3
+    remarks = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if '"remark"' in line]
+    assert "20% of every class held out" in remarks[0]["text"]
+
+
+def test_evaluate_on_the_runs_own_and_on_other_data(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert own["samples"] == 6
+    best = json.loads((run / "run.json").read_text())["best"]
+    assert own["metrics"]["accuracy"] == pytest.approx(best["validation_accuracy"])
+    # One class alone: labels still follow the run's classes.
+    other = paint(tmp_path / "other", count=3, classes={"sky": COLORS["sky"]})
+    assert main(["evaluate", str(run), "--data", str(other), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 3
+    (other / "sky").rename(other / "sea")
+    assert "sea" in failing(capsys, "evaluate", run, "--data", other)
+
+
+def test_predict_on_files(run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(pictures / "sky" / "0.jpg"), str(pictures / "grass" / "1.jpg")]
+    assert main(["predict", str(run), *files, "--top", "2", "--draw", str(tmp_path / "out.png"), "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["file"] for answer in answers] == files
+    assert all(len(answer["predictions"]) == 2 for answer in answers)
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size[0] > 300
+    assert main(["predict", str(run), files[0]]) == 0
+    assert "sky" in capsys.readouterr().out
+
+
+def test_predict_goes_on_after_a_damaged_file(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.jpg").write_bytes((pictures / "sky" / "0.jpg").read_bytes()[:300])
+    assert main(["predict", str(run), str(tmp_path / "cut.jpg"), str(pictures / "sky" / "1.jpg"), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "cut.jpg" in captured.err
+    assert len(captured.out.splitlines()) == 1
+
+
+def test_load_needs_nothing_but_the_folder(run: Path, pictures: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(run, moved)
+    for name in ("recipe.json", "log.jsonl", "checkpoints"):
+        path = moved / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with Image.open(pictures / "brick" / "0.jpg") as picture:
+        image = np.asarray(picture)
+    here, there = glueball.load(run), glueball.load(moved)
+    assert here(image) == there(image)
+    assert here.classes == ("brick", "grass", "sky")
+
+
+def test_resume_needs_no_recipe(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    words = ["--data", str(pictures), "--out", str(out), *SMALL]
+    assert main(["train", "image-folder", *words, "--epochs", "1"]) == 0
+    assert "epochs: 1 -> 2" in failing(capsys, "train", "image-folder", *words, "--epochs", "2", "--resume")
+    capsys.readouterr()
+    assert main(["train", "--out", str(out), "--resume", "--epochs", "2", "--allow-changes", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 2
+
+
+def test_ready_made_parts_and_trained_weights(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    paint(data / "train", 6, {**COLORS, "snow": (240, 240, 250)})
+    paint(data / "val", 2, {**COLORS, "snow": (240, 240, 250)})
+    out = tmp_path / "run"
+    weights = run / "weights" / "best.safetensors"
+    words = ["--data", str(data), "--out", str(out), "--epochs", "1", *SMALL, "--pretrained", str(weights)]
+    assert main(["train", "image-folder", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == "done"
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["learning_rate"] == 0.01
+    # The weights have three classes, the data four: the head was replaced.
+    assert json.loads((out / "run.json").read_text())["model"]["classes"] == 4
+    assert main(["evaluate", str(out), "--data", str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 8
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What goes wrong
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["digit"], "digits"),
+        ([], "Which recipe?"),
+        (["image-folder"], "needs --data"),
+        (["digits", "--model", "resnet18_v1c"], "resnet18_v1b"),
+        (["digits", "--set", "learning_rte=1"], "Did you mean learning_rate"),
+        (["digits", "--set", "epochs"], "key=value"),
+        (["digits", "--epochs", "many"], "epochs must be a whole number"),
+        (["digits", "--device", "tpu"], "Available: "),
+        (["digits", "--precision", "float8"], "float8"),
+        (["digits", "--set", "model.options.depth=3"], "depth"),
+        (["digits", "--set", "model.classes=5"], "The model has 5 classes, the training data have 10"),
+        (["digits", "--set", "data.train.name=digitz"], "digits"),
+        (["digits", "--pretrained", "nowhere.params"], "nowhere.params"),
+    ],
+)
+def test_mistakes_in_the_command_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert message in failing(capsys, "train", *words, "--out", tmp_path / "run", "--quiet")
+
+
+def test_unknown_flags_are_refused_and_help_shows_the_recipes_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["train", "digits", "--data", "x"])
+    assert error.value.code == 2
+    assert "--data" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "image-folder", "--help"])
+    shown = capsys.readouterr().out
+    assert "options of the recipe image-folder" in shown
+    assert "--holdout" in shown
+
+
+def test_data_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "image-folder", "--out", tmp_path / "run", "--overwrite", *SMALL]
+    assert "does not exist" in failing(capsys, *words, "--data", tmp_path / "missing")
+    (tmp_path / "none").mkdir()
+    assert "no pictures" in failing(capsys, *words, "--data", tmp_path / "none")
+    data = paint(tmp_path / "data", 2)
+    (data / "void").mkdir()
+    assert "void" in failing(capsys, *words, "--data", data)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None], ids=["empty", "text", "cut"])
+def test_a_damaged_picture_is_named_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    data = paint(tmp_path / "data", 6)
+    whole = (data / "sky" / "0.jpg").read_bytes()
+    for split in ("train", "val"):
+        shutil.copytree(data, tmp_path / "parts" / split)
+    bad = tmp_path / "parts" / "train" / "sky" / "3.jpg"
+    bad.write_bytes(whole[: len(whole) // 3] if content is None else content)
+    words = ["train", "image-folder", "--out", tmp_path / "run", "--overwrite", *SMALL, "--epochs", "1"]
+    words += ["--data", tmp_path / "parts"]
+    assert "sky/3.jpg" in failing(capsys, *words)
+    assert main([str(word) for word in [*words, "--set", "on_bad_sample=skip"]]) == 0
+
+
+def test_folders_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not the folder of a run" in failing(capsys, "predict", tmp_path, "x.jpg")
+    assert "is not the folder of a run" in failing(capsys, "evaluate", tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    assert "cannot be read" in failing(capsys, "predict", tmp_path, "x.jpg")
+    (tmp_path / "run.json").write_text('{"format": 99}')
+    assert "format 99" in failing(capsys, "predict", tmp_path, "x.jpg")
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path, pictures: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "image-folder", "--data", str(pictures), "--out", str(out), *SMALL[:-1], "--epochs", "40"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "glueball", *words], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not (out / "weights").is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on" in errors
+    saved = json.loads(sorted((out / "checkpoints").glob("0*/state.json"))[-1].read_text())["state"]["progress"]
+    epochs = str(saved["epoch"] + 1)
+    assert main(["train", "--out", str(out), "--resume", "--allow-changes", "--quiet", "--epochs", epochs]) == 0

@@ -1,0 +1,250 @@
+"""The recipes and the task behind them: what they name exists, and each of their options does what it says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from PIL import Image
+
+import glueball
+from glueball import backend, catalog
+from glueball.engine import Component, DataSpec, DistillationSpec, ModelSpec, Recipe, Trainer, TransformSpec
+from glueball.errors import DataError, OptionError
+from glueball_cv_classification import graph, sheet
+from glueball_cv_classification.predictor import ImageClassifier, read_picture, softmax
+from glueball_cv_classification.task import ImageClassification
+from glueball_cv_classification.transforms import CutMix, MixUp, MixUpOrCutMix, SoftLabels
+
+PLUGIN = "cv_classification"
+RECIPES = glueball.list_recipes(plugin=PLUGIN)
+
+
+def build(name: str) -> Recipe:
+    current = catalog.current()
+    function = current.resolve(current.find("recipe", name))
+    required = [item.name for item in inspect.signature(function).parameters.values() if item.default is item.empty]
+    recipe: Recipe = glueball.get_recipe(name, **dict.fromkeys(required, "somewhere"))
+    return recipe
+
+
+def small_digits(**changes: Any) -> Recipe:
+    """The recipe digits on a twentieth of its training data."""
+    recipe = build("digits").override({"data.train.options.test_fraction": "0.95", "batch_size": "16", "epochs": "1"})
+    return attrs.evolve(recipe, **changes)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_everything_that_a_recipe_names_is_registered(name: str) -> None:
+    recipe, current = build(name), catalog.current()
+    current.find("model", recipe.model.name)
+    current.find("task", recipe.task)
+    for component in (recipe.data.train, recipe.data.validation, recipe.data.test):
+        if component is not None:
+            target = current.resolve(current.find("dataset", component.name))
+            inspect.signature(target).bind(**component.options)
+    for step in (*recipe.transforms.train, *recipe.transforms.evaluation):
+        glueball.get_transform(step.name, **step.options)
+    for metric in recipe.metrics:
+        current.find("metric", metric.name)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json_and_are_named_as_registered(name: str) -> None:
+    recipe = build(name)
+    assert recipe.name == name
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_digits_learns_from_a_few_pictures(tmp_path: Path) -> None:
+    recipe = small_digits(epochs=8, validate_every=8)
+    result = Trainer(recipe, tmp_path / "run", quiet=True).fit()
+    # Ninety pictures in eight epochs: chance is 10 %, this reaches about 80 %.
+    assert result.metrics["accuracy"] > 0.4
+    with Image.open(tmp_path / "run" / "predictions.png") as picture:
+        assert picture.size[0] > 1000
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert description["classes"] == [str(digit) for digit in range(10)]
+    assert description["model"] == {"name": "cifar_resnet20_v1", "options": {}, "classes": 10}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Options of the task
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"label_smoothing": 0.1}, SoftLabels(10, 0.1)),
+        ({"mixup": 0.2}, MixUp(10, 0.2)),
+        ({"cutmix": 1.0, "label_smoothing": 0.1}, CutMix(10, 1.0, 0.1)),
+        ({"mixup": 0.8, "cutmix": 1.0}, MixUpOrCutMix(10, 0.8, 1.0)),
+    ],
+)
+def test_batch_transforms(changes: dict[str, float], expected: Any) -> None:
+    assert ImageClassification(small_digits(**changes)).batch_transform() == expected
+
+
+def test_mixing_stops_before_the_end_and_labels_stay_soft() -> None:
+    task = ImageClassification(small_digits(mixup=0.2, epochs=10, mixing_stops_before=3))
+    task.set_epoch(6)
+    assert isinstance(task.batch_transform(), MixUp)
+    task.set_epoch(7)
+    assert task.batch_transform() == SoftLabels(10, 0.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixup": 0.5, "epochs": 2, "mixing_stops_before": 1},
+        {"label_smoothing": 0.1},
+        {"loss": Component(name="softmax_cross_entropy")},
+        {"distillation": DistillationSpec(teacher="cifar_resnet20_v2", pretrained=False)},
+        {"ema_decay": 0.99, "accumulate": 2, "clip_norm": 1.0},
+        {
+            "transforms": TransformSpec(
+                train=(
+                    Component(name="resize", options={"size": [16, 16]}),
+                    Component(name="to_tensor"),
+                    Component(name="normalize", options={"mean": [0.5], "std": [0.5]}),
+                ),
+                evaluation=(Component(name="digits_eval", options={"size": 16}),),
+            )
+        },
+    ],
+    ids=["mixup", "smoothing", "named loss", "distillation", "average", "steps"],
+)
+def test_each_option_trains(tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = small_digits(**changes)
+    recipe = recipe.override({"data.validation.options.test_fraction": "0.05"})
+    result = Trainer(recipe, tmp_path / "run", quiet=True).fit()
+    assert 0 <= result.metrics["accuracy"] <= 1
+    assert np.isfinite(result.metrics["loss"])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    # Accuracy on mixed pictures would mean nothing.
+    assert all(("train_accuracy" in row) == ("mixup" not in changes) for row in epochs)
+
+
+def test_the_loss_of_the_graph_is_cross_entropy() -> None:
+    from glueball import nn
+
+    glueball.seed(3)
+    network = nn.Dense(4, in_units=6)
+    network.initialize()
+    random = np.random.default_rng(0)
+    images = random.standard_normal((5, 6)).astype(np.float32)
+    labels = np.array([0, 3, 1, 2, 2])
+    logits = backend.current().numpy(network(images)).astype(np.float64)
+    expected = -np.log(softmax(logits)[np.arange(5), labels])
+    soft = np.eye(4, dtype=np.float32)[labels] * 0.8 + 0.05
+    expected_soft = -(soft * np.log(softmax(logits))).sum(axis=1)
+    for soft_labels, target, values in ((False, labels, expected), (True, soft, expected_soft)):
+        loss, outputs = graph.build(network, build("digits"), soft_labels=soft_labels)(images, target)
+        np.testing.assert_allclose(backend.current().numpy(loss), values, rtol=1e-5)
+        np.testing.assert_allclose(backend.current().numpy(outputs), logits, rtol=1e-5)
+
+
+def test_the_loss_of_distillation_is_its_formula() -> None:
+    from glueball import nn
+
+    glueball.seed(3)
+    network = nn.Dense(4, in_units=6)
+    network.initialize()
+    random = np.random.default_rng(0)
+    images = random.standard_normal((5, 6)).astype(np.float32)
+    teacher = random.standard_normal((5, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 2, 2])
+    spec = DistillationSpec(teacher="any", temperature=4.0, hard_weight=0.3)
+    recipe = attrs.evolve(build("digits"), distillation=spec)
+    loss, _ = graph.build(network, recipe, soft_labels=False)(images, labels, teacher)
+    logits = backend.current().numpy(network(images)).astype(np.float64)
+    hard = -np.log(softmax(logits)[np.arange(5), labels])
+    soft = -(softmax(teacher / 4.0) * np.log(softmax(logits / 4.0))).sum(axis=1)
+    np.testing.assert_allclose(backend.current().numpy(loss), 0.3 * hard + 0.7 * 16.0 * soft, rtol=1e-5)
+
+
+def test_a_model_with_too_few_classes_is_refused(tmp_path: Path) -> None:
+    recipe = small_digits(model=ModelSpec(name="cifar_resnet20_v1", classes=7))
+    with pytest.raises(OptionError, match="The model has 7 classes, the training data have 10"):
+        Trainer(recipe, tmp_path / "run", quiet=True).fit()
+
+
+def test_validation_data_with_other_classes_are_refused(tmp_path: Path) -> None:
+    for split, classes in (("train", "ab"), ("val", "ac")):
+        for name in classes:
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(folder / "1.png")
+    data = DataSpec(
+        train=Component(name="image_folder", options={"root": str(tmp_path / "train"), "split": "all"}),
+        validation=Component(name="image_folder", options={"root": str(tmp_path / "val"), "split": "all"}),
+    )
+    with pytest.raises(DataError, match=r"other classes than the training data\. Expected: a, b\. Received: a, c"):
+        Trainer(small_digits(data=data), tmp_path / "run", quiet=True).fit()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Predictions
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def classifier() -> ImageClassifier:
+    """Says which of red, green and blue a picture has most of."""
+    return ImageClassifier(
+        lambda batch: batch.mean(axis=(2, 3)) * 10,
+        np.asarray,
+        np.asarray,
+        lambda image: np.moveaxis(image[:4, :4], 2, 0).astype(np.float32) / 255,
+        ["red", "green", "blue"],
+    )
+
+
+def test_pictures_come_in_many_forms(tmp_path: Path, classifier: ImageClassifier) -> None:
+    picture = Image.new("RGBA", (6, 5), (0, 0, 255, 255))
+    picture.save(tmp_path / "blue.png")
+    array = read_picture(picture)
+    for form in (tmp_path / "blue.png", str(tmp_path / "blue.png"), array, picture):
+        (best, second) = classifier(form, top=2)
+        assert best.label == "blue"
+        assert best.index == 2
+        assert best.probability > second.probability
+    several = classifier([array, str(tmp_path / "blue.png"), np.full((5, 5), 9, np.uint8)])
+    assert [len(answers) for answers in several] == [3, 3, 3]
+    assert sum(answer.probability for answer in several[0]) == pytest.approx(1.0)
+    assert len(classifier(np.stack([array] * 40), top=1)) == 40
+    assert classifier([]) == []
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path, classifier: ImageClassifier) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    for path in (tmp_path / "broken.jpg", tmp_path / "missing.jpg", tmp_path):
+        with pytest.raises(DataError, match=path.name):
+            classifier(path)
+    with pytest.raises(DataError, match="uint8 array"):
+        classifier(np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(OptionError, match="top"):
+        classifier(np.zeros((4, 4, 3), np.uint8), top=0)
+
+
+def test_the_sheet_marks_what_is_wrong(tmp_path: Path) -> None:
+    white = np.full((8, 8, 3), 255, np.uint8)
+
+    def colors(expected: str | None) -> set[tuple[int, int, int]]:
+        tile = sheet.Tile(image=white, predicted="cat", probability=0.9, expected=expected)
+        sheet.draw([tile], tmp_path / "sheet.png", "a title" * 40)
+        with Image.open(tmp_path / "sheet.png") as picture:
+            return {color for _, color in picture.convert("RGB").getcolors(1 << 20)}
+
+    red = (0xC5, 0x30, 0x30)
+    assert red in colors("dog")
+    assert red not in colors("cat")
+    assert red not in colors(None)
