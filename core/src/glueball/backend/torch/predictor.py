@@ -90,8 +90,7 @@ class TorchPredictor:
         if not self._agree(result, expected):
             return plain
         if self._compile:
-            choice = CompileChoice(graph, True, self._device)
-            return (lambda inputs: choice((inputs,))), folded
+            return CompileChoice(lambda *inputs: graph(inputs), True, self._device), folded
         return graph, folded
 
     def _plain(self, arrays: tuple[Any, ...]) -> Any:
