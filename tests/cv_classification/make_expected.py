@@ -4,7 +4,7 @@
 
 INVENTORY is a gzipped JSON of models, each with "class" and "params" (structural name, shape, global name, grad_req,
 ...) as dumped from GluonCV 0.10.5.post0. Only models that are registered here are kept, and only these facts: for each
-each model the class, the prefix of global names ("#" stands for the count of instances), and for each parameter its
+model the class, the prefix of global names ("#" stands for the count of instances), and for each parameter its
 structural name, shape, global name without the prefix, and grad_req.
 """
 

@@ -23,8 +23,8 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results"
 
 BATCH = 2
 TRAIN_SIZE = 64
-# Where GluonCV ends in a pooling of fixed size or in dense layers, the smallest pictures that it takes (VGG: whatever its
-# first dense layer is made for, here a small one).
+# Where GluonCV ends in a pooling of fixed size or in dense layers, pictures that it takes (VGG: any, as its first dense
+# layer follows the first picture).
 TRAIN_SIZES = {"alexnet": 224, "vgg": 32, "squeezenet": 224, "densenet": 224}
 HAS_DROPOUT = ("alexnet", "vgg", "squeezenet")
 
