@@ -101,6 +101,7 @@ def test_headers_are_those_of_mxnet(label):
 
 def test_pictures_packed_by_mxnet(tmp_path):
     pytest.importorskip("PIL", reason="Pillow comes with the image plugins")
+    pytest.importorskip("cv2", reason="mxnet packs pictures with OpenCV, which is not installed")
     recordio = _mxnet_recordio()
     image = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
     record = recordio.pack_img(recordio.IRHeader(0, 4.0, 1, 0), image[:, :, ::-1], img_fmt=".png")
