@@ -323,7 +323,7 @@ def _dense_from_csr(
     # MXNet writes no row starts at all for a matrix without any value.
     if len(values) == 0 and len(starts) in (0, shape[0] + 1):
         return dense
-    lengths = np.diff(starts.astype(np.int64))
+    lengths: np.ndarray = np.diff(starts.astype(np.int64))
     if len(lengths) != shape[0] or int(starts[0]) != 0 or int(starts[-1]) != len(values) or np.any(lengths < 0):
         raise reader.error(f"the row starts do not divide {len(values)} values into {shape[0]} rows")
     if int(columns.min()) < 0 or int(columns.max()) >= shape[1]:
