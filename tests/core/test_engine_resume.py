@@ -18,7 +18,7 @@ import pytest
 from glueball import weights
 from glueball.engine import Trainer
 from glueball.engine.checkpoint import CheckpointFolder
-from glueball.engine.signals import StopRequest
+from glueball.engine.signals import SignalGuard, StopRequest
 from glueball.errors import CheckpointError, OptionError, TrainingError
 from glueball.testing import isolated_catalog
 
@@ -229,3 +229,19 @@ def test_the_other_backends_checkpoint_is_refused(tmp_path: Path, monkeypatch: p
 def test_a_stop_request_is_no_ordinary_exception() -> None:
     # Code that catches Exception around a batch must not swallow it.
     assert not issubclass(StopRequest, Exception)
+
+
+def test_a_second_ctrl_c_ends_at_once_but_an_echo_of_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("glueball.engine.signals.time.monotonic", lambda: clock)
+    guard = SignalGuard()
+    with guard:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert guard.received == signal.SIGINT
+        with pytest.raises(StopRequest):
+            guard.check()
+        clock += 5
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
+
+# Some launchers send one Ctrl-C to the process and to its group: only a later one means that somebody insists.
+_IMPATIENCE_SECONDS = 1.0
 
 
 class StopRequest(BaseException):
@@ -25,6 +29,7 @@ class SignalGuard:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._since = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
@@ -45,9 +50,10 @@ class SignalGuard:
             raise StopRequest(self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self.received is None:
+            self.received, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > _IMPATIENCE_SECONDS:
             raise KeyboardInterrupt
-        self.received = number
 
 
 def end_process(number: int) -> NoReturn:
