@@ -136,7 +136,7 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**{**values, **changes})
 
 
-def run(out: Path, changes: dict[str, Any], **options: Any) -> Any:
+def run(out: Path, changes: dict[str, Any], draw: bool = False, **options: Any) -> Any:
     """Trains the toy in its own catalogue; returns the trainer and its result."""
     with isolated_catalog({"toy": ToyPlugin()}):
         pause = changes.pop("pause", 0.0)
@@ -145,6 +145,8 @@ def run(out: Path, changes: dict[str, Any], **options: Any) -> Any:
         if pause or poison >= 0:
             made = made.override({"data.train.options.pause": str(pause), "data.train.options.poison": str(poison)})
         trainer = Trainer(made, out, quiet=True, **options)
+        if not draw:  # matplotlib takes longer than the training
+            trainer._draw_curves = lambda: None  # type: ignore[method-assign]
         return trainer, trainer.fit()
 
 

@@ -20,9 +20,9 @@ CLEAN = {"dropout": 0.0}
 
 
 def test_the_toy_is_learned_and_everything_is_left_behind(tmp_path: Path) -> None:
-    trainer, result = engine_toy.run(tmp_path / "run", {"epochs": 6})
+    trainer, result = engine_toy.run(tmp_path / "run", {"epochs": 6}, draw=True)
     assert result.metrics["accuracy"] >= 0.9
-    for name in ("recipe.json", "run.json", "environment.json", "log.jsonl", "weights/best.safetensors"):
+    for name in ("curves.png", "recipe.json", "run.json", "environment.json", "log.jsonl", "weights/best.safetensors"):
         assert (tmp_path / "run" / name).stat().st_size > 0
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
     description = json.loads((tmp_path / "run" / "run.json").read_text())
