@@ -289,6 +289,10 @@ _ALIASES: dict[str, type[Initializer]] = {
 }
 
 
+NAMES = frozenset(_ALIASES)
+"""What ``create`` takes as text."""
+
+
 def create(init: Any) -> Initializer:
     """An initialiser from itself, its name ("xavier"), its class, or a number (Constant).
 

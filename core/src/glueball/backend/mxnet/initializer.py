@@ -29,6 +29,9 @@ class StructuralInitializer(mx.init.Initializer):
         # Gluon hands this object on as the parameter's own initialiser where the parameter names none.
         chosen = desc.attrs.get("__init__") if isinstance(desc, mx.init.InitDesc) else None
         own = None if chosen is None or chosen is self or chosen == "" else chosen
+        if isinstance(own, str) and own.lower() not in init.NAMES:
+            # A Constant registers an initialiser with MXNet under a name of its own.
+            own = mx.init.create(own)
         for initializer in (own, self._default) if own is None else (own,):
             # The user's own MXNet initialiser, or the values of a Constant.
             if isinstance(initializer, mx.init.Initializer):

@@ -11,8 +11,8 @@ Inside the scopes of ``glueball.autograd`` the scope decides, outside ``module.t
 
 from __future__ import annotations
 
+import inspect
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from glueball.backend.torch import ops
-from glueball.backend.torch.autograd import predict_mode, scope_training
+from glueball.backend.torch.autograd import scope_training
 from glueball.backend.torch.ops.arguments import torch_dtype
 from glueball.backend.torch.parameter import Constant, Parameter, ParameterDict, as_device
 
@@ -188,6 +188,9 @@ class Block(torch.nn.Module):
                 if tensor is not None and name not in self._handles and name not in self._non_persistent_buffers_set:
                     yield name, adopt(self, name, self._prefix + name, differentiable)
 
+    def notice_initialized(self) -> None:
+        """One of the block's own parameters got its first values."""
+
     def _collect_params_with_prefix(self, prefix: str = "") -> dict[str, Parameter]:
         """Parameters by structural name, a shared one under each of its names: the keys of weight files, in order."""
         return dict(structural_parameters(self, prefix))
@@ -268,6 +271,11 @@ class Block(torch.nn.Module):
         if _holds_array(arguments):
             device = self._device()
             arguments = tuple(_convert(value, device) for value in arguments)
+        if self._hybrid:
+            # export() asks for the shapes, as in Gluon.
+            self.__dict__["_last_inputs"] = [
+                (tuple(value.shape), value.dtype) for value in arguments if isinstance(value, Tensor)
+            ]
         if self._hybrid and self._compiled_call_impl is not None and self._has_uninitialized():
             # Parameters get their shapes in the first pass, which therefore runs eagerly, children included.
             compiled, self._compiled_call_impl = self._compiled_call_impl, None
@@ -358,7 +366,7 @@ class HybridBlock(Block):
 
     def __init__(self, prefix: str | None = None, params: ParameterDict | None = None) -> None:
         super().__init__(prefix=prefix, params=params)
-        self._may_wait = True
+        self._may_wait = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -383,6 +391,9 @@ class HybridBlock(Block):
     def hybrid_forward(self, F: Any, *inputs: Any, **parameters: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define hybrid_forward(self, F, *inputs, **parameters)")
 
+    def notice_initialized(self) -> None:
+        self.__dict__["_may_wait"] = any(not parameter.is_initialized for parameter in self._handles.values())
+
     def infer_shape(self, *inputs: Any) -> None:
         """Sets the shapes of this block's own parameters (not its children's) from its inputs.
 
@@ -406,7 +417,12 @@ class HybridBlock(Block):
         known = ("backend", "mode", "dynamic", "fullgraph", "options")
         self._hybrid = active
         if active:
-            self.compile(**{key: value for key, value in flags.items() if key in known})
+            chosen = {key: value for key, value in flags.items() if key in known}
+            if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+                # All blocks share the code of __call__, by which older versions count recompilations: there the ninth
+                # network of a process runs eagerly.
+                chosen["isolate_recompiles"] = True
+            self.compile(**chosen)
         else:
             self._compiled_call_impl = None
             super().hybridize(False)
@@ -416,11 +432,11 @@ class HybridBlock(Block):
     ) -> tuple[str, str]:
         """Writes ``path-0000.pt2`` (torch.export, inference mode) and ``path-0000.params``; returns both names.
 
-        ``inputs`` are example inputs; without them those of the last call are asked for in a message. The ``.pt2``
-        file runs without Glueball: ``torch.export.load(...).module()(x)``.
+        ``inputs`` are example inputs; without them the shapes of the last call after ``hybridize()`` are taken. The
+        ``.pt2`` file runs without Glueball: ``torch.export.load(...).module()(x)``.
 
         Raises:
-            OptionError: the network was never called and no ``inputs`` are given.
+            OptionError: it was not called after ``hybridize()`` and no ``inputs`` are given.
         """
         from glueball.backend.torch.inspection import export_network
 
@@ -506,6 +522,7 @@ def adopt(module: torch.nn.Module, attribute: str, name: str, differentiable: bo
     handle._deferred = None
     handle._tensor = tensor
     handle._owner, handle._attribute = module, attribute
+    handle._holders = []
     handle._grad_req = "write" if differentiable and tensor.requires_grad else "null"
     return handle
 
@@ -540,7 +557,5 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "Sequential",
-    "predict_mode",
-    "re",
     "structural_parameters",
 ]

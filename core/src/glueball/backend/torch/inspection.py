@@ -102,7 +102,7 @@ def export_network(
         shapes = network.__dict__.get("_last_inputs")
         if shapes is None:
             raise OptionError(
-                "export needs to know the inputs: call the network once before, as in Gluon, or give "
+                "export needs to know the inputs: hybridize the network and call it once before, as in Gluon, or give "
                 "inputs=(example, ...)."
             )
         device = network._device()

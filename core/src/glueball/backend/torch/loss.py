@@ -163,7 +163,7 @@ SoftmaxCELoss = SoftmaxCrossEntropyLoss
 
 
 class KLDivLoss(Loss):
-    """label · (log label - log prediction), averaged; ``from_logits`` says that predictions are log probabilities."""
+    """label · (log label - log prediction), summed over each sample; ``from_logits``: predictions are logarithms."""
 
     def __init__(
         self, from_logits: bool = True, axis: int = -1, weight: float | None = None, batch_axis: int = 0, **kwargs: Any
@@ -174,8 +174,10 @@ class KLDivLoss(Loss):
 
     def hybrid_forward(self, F: Any, pred: Any, label: Any, sample_weight: Any = None) -> Any:
         logarithms = pred if self._from_logits else torch.log_softmax(pred, self._axis)
-        loss = label * (torch.log(label + 1e-12) - logarithms)
-        return self._mean(self._weigh(loss, sample_weight))
+        loss = self._weigh(label * (torch.log(label + 1e-12) - logarithms), sample_weight)
+        # MXNet 1.9 sums here, though its documentation says mean.
+        dims = [one for one in range(loss.dim()) if one != self._batch_axis % loss.dim()]
+        return loss.sum(dims) if dims else loss
 
 
 class HuberLoss(Loss):

@@ -96,6 +96,8 @@ class Parameter:
         self._deferred: tuple[str, Any] | None = None
         self._owner: torch.nn.Module | None = None
         self._attribute = ""
+        # Every block that holds the parameter, shared ones included, to be told when it gets its values.
+        self._holders: list[Any] = []
         kind = torch_dtype(dtype)
         self._tensor: Tensor = (
             UninitializedParameter(requires_grad=kind.is_floating_point, dtype=kind)
@@ -117,6 +119,7 @@ class Parameter:
             owner._non_persistent_buffers_set.discard(attribute)
         if self._owner is None:
             self._owner, self._attribute = owner, attribute
+        self._holders.append(owner)
 
     @property
     def tensor(self) -> Tensor:
@@ -302,6 +305,8 @@ class Parameter:
                     self._shape = shape
                 tensor.materialize(tuple(values.shape))  # type: ignore[union-attr]
                 self._deferred = None
+                for holder in self._holders:
+                    holder.notice_initialized()
                 tensor.requires_grad_(self._grad_req != "null" and tensor.dtype.is_floating_point)
             elif tuple(tensor.shape) != tuple(values.shape):
                 raise OptionError(

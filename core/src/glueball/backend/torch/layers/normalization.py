@@ -223,7 +223,10 @@ class LayerNorm(HybridBlock):
 
 
 class GroupNorm(HybridBlock):
-    """Normalises ``num_groups`` groups of channels of each sample (arXiv:1803.08494)."""
+    """Normalises ``num_groups`` groups of channels of each sample (arXiv:1803.08494).
+
+    gamma, beta: (num_groups,), as in MXNet 1.9, which scales whole groups.
+    """
 
     def __init__(
         self,
@@ -240,14 +243,19 @@ class GroupNorm(HybridBlock):
         self._num_groups = num_groups
         self._epsilon = epsilon
         self.gamma = self.params.get(
-            "gamma", grad_req="write" if scale else "null", shape=(0,), init=gamma_initializer, allow_deferred_init=True
+            "gamma",
+            grad_req="write" if scale else "null",
+            shape=(num_groups,),
+            init=gamma_initializer,
+            allow_deferred_init=True,
         )
         self.beta = self.params.get(
-            "beta", grad_req="write" if center else "null", shape=(0,), init=beta_initializer, allow_deferred_init=True
+            "beta",
+            grad_req="write" if center else "null",
+            shape=(num_groups,),
+            init=beta_initializer,
+            allow_deferred_init=True,
         )
-
-    def infer_shape(self, x: Tensor, *others: Any) -> None:
-        self.gamma.shape = self.beta.shape = (x.shape[1],)
 
     def hybrid_forward(self, F: Any, x: Any, gamma: Any, beta: Any) -> Any:
         return F.GroupNorm(x, gamma, beta, num_groups=self._num_groups, eps=self._epsilon)

@@ -233,7 +233,14 @@ def layer_norm(
 def group_norm(
     data: Tensor, gamma: Tensor, beta: Tensor, num_groups: int = 1, eps: float = 1e-5, output_mean_var: bool = False
 ) -> Any:
-    """Normalises groups of channels (arXiv:1803.08494). data: (batch, channels, ...); gamma, beta: (channels,)."""
+    """Normalises groups of channels (arXiv:1803.08494). data: (batch, channels, ...); gamma, beta: (num_groups,).
+
+    MXNet scales and shifts whole groups, where the paper and PyTorch do so with each channel; gamma and beta of shape
+    (channels,) do that here too.
+    """
+    if gamma.shape[0] != data.shape[1]:
+        channels = data.shape[1] // num_groups
+        gamma, beta = gamma.repeat_interleave(channels), beta.repeat_interleave(channels)
     result = functional.group_norm(data, num_groups, gamma, beta, eps)
     if output_mean_var:
         grouped = data.reshape(data.shape[0], num_groups, -1)

@@ -103,10 +103,26 @@ def smooth_l1(data: Tensor, scalar: float = 1.0) -> Tensor:
     return torch.where(data.abs() < 1.0 / squared, 0.5 * squared * data.square(), data.abs() - 0.5 / squared)
 
 
-@operator("make_loss", "identity")
+@operator("identity")
 def identity(data: Tensor) -> Tensor:
-    """The same array. ``make_loss`` marks outputs for MXNet's symbols and is the identity here."""
+    """The same array."""
     return data
+
+
+class _MakeLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, data: Tensor) -> Tensor:  # type: ignore[override]
+        return data.clone()
+
+    @staticmethod
+    def backward(context: Any, head_gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.ones_like(head_gradient)
+
+
+@operator("make_loss")
+def make_loss(data: Tensor) -> Tensor:
+    """The same array as a loss: its gradient is one everywhere, whatever arrives from above, as in MXNet."""
+    return _MakeLoss.apply(data)
 
 
 @operator("BlockGrad", "stop_gradient")

@@ -14,6 +14,11 @@ from glueball.backend.torch.ops.registry import operator
 from glueball.errors import OptionError
 
 _MAX = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
+_ADAPTIVE_MAX = {
+    1: functional.adaptive_max_pool1d,
+    2: functional.adaptive_max_pool2d,
+    3: functional.adaptive_max_pool3d,
+}
 _AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
@@ -97,7 +102,9 @@ def pooling(
     if global_pool:
         dims = tuple(range(2, data.dim()))
         if kind == "max":
-            result = data.amax(dims, keepdim=True)
+            # Not amax, which shares the gradient among equal elements: after a relu many are equal, and MXNet's first
+            # one gets it all.
+            result = _ADAPTIVE_MAX[len(dims)](data, 1)
         elif kind == "avg":
             result = data.mean(dims, keepdim=True)
         else:

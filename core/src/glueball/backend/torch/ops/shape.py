@@ -137,7 +137,7 @@ def reshape_like(
 @operator("transpose")
 def transpose(data: Tensor, axes: Any = ()) -> Tensor:
     """Permutes the axes; reverses them when none are given."""
-    return data.permute(*axes) if axes else data.permute(*range(data.dim() - 1, -1, -1))
+    return data.permute(tuple(axes)) if axes else data.permute(tuple(reversed(range(data.dim()))))
 
 
 @operator("expand_dims")
