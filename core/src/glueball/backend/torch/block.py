@@ -6,7 +6,8 @@ shapes that the first forward pass tells, ``hybridize``, ``save_parameters``. It
 structural names, which is what official weight files hold.
 
 Blocks start in inference mode, other than PyTorch's modules: a model that is fetched to predict must not drop out.
-Inside the scopes of ``glueball.autograd`` the scope decides, outside ``module.training``.
+Inside the scopes of ``glueball.autograd`` the scope decides, outside ``module.training``. Modules of PyTorch within a
+block know their own flag only.
 """
 
 from __future__ import annotations
@@ -146,7 +147,15 @@ class Block(torch.nn.Module):
         """Adds a child under ``name``, or under the number of children so far."""
         self.add_module(str(len(self._modules)) if name is None else name, block)
 
+    def add_module(self, name: str, module: torch.nn.Module | None) -> None:
+        """Adds a child; one of PyTorch's takes this block's mode, so that a new network as a whole predicts."""
+        if module is not None and not isinstance(module, Block):
+            module.train(self.training)
+        super().add_module(name, module)
+
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, torch.nn.Module) and not isinstance(value, Block) and "_modules" in self.__dict__:
+            value.train(self.training)
         if isinstance(value, Parameter):
             if "_handles" not in self.__dict__:
                 raise AttributeError(f"Call super().__init__() before assigning the parameter {name!r}.")
@@ -221,7 +230,9 @@ class Block(torch.nn.Module):
         """
         target = device if device is not None else ctx
         for name, parameter in structural_parameters(self, ""):
-            parameter.initialize(None, None, init, force_reinit, device=target, structural_name=name)
+            # Modules of PyTorch have initialised themselves, and know better how.
+            if not parameter.is_foreign:
+                parameter.initialize(None, None, init, force_reinit, device=target, structural_name=name)
         if target is not None:
             self.to(as_device(target))
 
@@ -523,6 +534,7 @@ def adopt(module: torch.nn.Module, attribute: str, name: str, differentiable: bo
     handle._tensor = tensor
     handle._owner, handle._attribute = module, attribute
     handle._holders = []
+    handle.is_foreign = True
     handle._grad_req = "write" if differentiable and tensor.requires_grad else "null"
     return handle
 

@@ -59,12 +59,24 @@ def merge_shapes(name: str, known: Sequence[int] | None, given: Sequence[int]) -
     return tuple(new if new > 0 else old for old, new in zip(known, given, strict=True))
 
 
+class _WaitingBuffer(UninitializedBuffer):
+    """PyTorch's uninitialised buffer, which alone among its lazy tensors cannot be copied with its network."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(False, self.data.device, self.data.dtype)  # type: ignore
+        return memo[id(self)]
+
+
 class Parameter:
     """One parameter of a block. Functions of torch take it in place of its tensor.
 
     ``grad_req`` "write" and "add" are trained, "null" is not. ``shape`` may hold zeros for sizes that the first forward
     pass tells. ``lr_mult`` and ``wd_mult`` scale learning rate and weight decay.
     """
+
+    is_foreign = False
+    """Whether the tensor belongs to a module that is no block."""
 
     def __init__(
         self,
@@ -100,9 +112,9 @@ class Parameter:
         self._holders: list[Any] = []
         kind = torch_dtype(dtype)
         self._tensor: Tensor = (
-            UninitializedParameter(requires_grad=kind.is_floating_point, dtype=kind)
+            UninitializedParameter(kind.is_floating_point, None, kind)  # type: ignore[call-arg, arg-type]
             if differentiable
-            else UninitializedBuffer(requires_grad=False, dtype=kind)
+            else _WaitingBuffer(False, None, kind)  # type: ignore[call-arg, arg-type]
         )
         self._grad_req = ""
         self.grad_req = grad_req
@@ -173,6 +185,11 @@ class Parameter:
         if self._grad_req == "null" and not is_lazy(tensor):
             tensor.grad = None
         tensor.gluon_grad_req = self._grad_req  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Copies of tensors lose their attributes; autograd.backward asks for this one.
+        self._tensor.gluon_grad_req = self._grad_req  # type: ignore[attr-defined]
 
     def _has_known_shape(self) -> bool:
         return self._shape is not None and all(size > 0 for size in self._shape)

@@ -190,11 +190,9 @@ def batch_norm(
             # so dividing by k before and multiplying after keeps torch's fused kernel at the cost of tiny ones. The
             # kernel gets a copy, because autograd holds on to what it was given.
             correction = (count - 1) / count
-            with torch.no_grad():
-                scaled = moving_var / correction
+            scaled = moving_var / correction
             result = functional.batch_norm(data, moving_mean, scaled, scale, beta, True, 1.0 - momentum, eps)
-            with torch.no_grad():
-                moving_var.copy_(scaled * correction)
+            torch.mul(scaled, correction, out=moving_var)
         else:
             # One value per channel: its mean is itself and its variance 0, which torch refuses to normalise.
             with torch.no_grad():
