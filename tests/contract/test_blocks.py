@@ -122,6 +122,14 @@ def test_a_network_must_be_initialized() -> None:
         Net()(DATA)
 
 
+@pytest.mark.parametrize("make", [Net, made], ids=["never initialised", "shapes unknown"])
+def test_a_network_without_values_is_not_saved(make, tmp_path) -> None:
+    """A file that lacks parameters would look like a good one until somebody needs it."""
+    with pytest.raises(RuntimeError, match=r"(?i)(not been initiali[sz]ed|were not initialized|first forward)"):
+        make().save_parameters(str(tmp_path / "half.params"))
+    assert not (tmp_path / "half.params").exists()
+
+
 def test_fixed_gamma_is_kept_saved_and_counts_as_one() -> None:
     net = made()
     net(DATA)

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from glueball import autograd, backend, catalog, data, engine, errors, init, loss, nn, ops, plugin, weights
+    from glueball import autograd, backend, catalog, data, engine, errors, init, loss, metrics, nn, ops, plugin, weights
     from glueball.engine.load import load
     from glueball.models import get_model, list_models
     from glueball.named import (
@@ -59,6 +59,7 @@ _PUBLIC = {
     "list_transforms": "glueball.named:list_transforms",
     "load": "glueball.engine:load",
     "loss": "glueball.loss",
+    "metrics": "glueball.metrics",
     "nn": "glueball.nn",
     "ops": "glueball.ops",
     "plugin": "glueball.plugin",
@@ -94,6 +95,7 @@ __all__ = [  # noqa: RUF022 - grouped by what one does with them
     "errors",
     "init",
     "loss",
+    "metrics",
     "nn",
     "ops",
     "plugin",

@@ -17,6 +17,7 @@ import numpy as np
 from mxnet import gluon
 
 from glueball.backend.mxnet.device import context as context_of
+from glueball.errors import BackendError
 
 
 class BlockInterface:
@@ -63,11 +64,22 @@ class BlockInterface:
         self.collect_params().initialize(wrapper, contexts, verbose, force_reinit)
 
     def save_parameters(self, filename: str | PathLike[str], deduplicate: bool = False) -> None:
-        """Writes the parameters under their structural names; the suffix decides the format (.params, .safetensors)."""
+        """Writes the parameters under their structural names; the suffix decides the format (.params, .safetensors).
+
+        Raises:
+            BackendError: some parameters hold no values yet; a file without them would not load again.
+        """
         from glueball import weights
         from glueball.backend.mxnet.backend import BACKEND
 
-        weights.save(filename, BACKEND.get_arrays(self))
+        arrays = BACKEND.get_arrays(self)
+        empty = [name for name in BACKEND.parameters(self) if name not in arrays]
+        if empty:
+            raise BackendError(
+                f"Nothing was written to {filename}: {len(empty)} of {len(arrays) + len(empty)} parameters were not "
+                f"initialized, {empty[0]!r} first. Call initialize(), and the network once on a batch, before saving."
+            )
+        weights.save(filename, arrays)
 
     def load_parameters(
         self,

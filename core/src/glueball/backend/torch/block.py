@@ -12,7 +12,6 @@ block know their own flag only.
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from torch.nn.parameter import is_lazy
 
 from glueball.backend.torch import ops
 from glueball.backend.torch.autograd import scope_training
+from glueball.backend.torch.compat import compile_options
 from glueball.backend.torch.ops.arguments import torch_dtype
 from glueball.backend.torch.parameter import Constant, Parameter, ParameterDict, as_device
 
@@ -429,11 +429,7 @@ class HybridBlock(Block):
         self._hybrid = active
         if active:
             chosen = {key: value for key, value in flags.items() if key in known}
-            if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
-                # All blocks share the code of __call__, by which older versions count recompilations: there the ninth
-                # network of a process runs eagerly.
-                chosen["isolate_recompiles"] = True
-            self.compile(**chosen)
+            self.compile(**compile_options(), **chosen)
         else:
             self._compiled_call_impl = None
             super().hybridize(False)

@@ -27,6 +27,7 @@ import torch
 from glueball.backend.base import StepOptions, StepOutput
 from glueball.backend.optimizers import assign_grad_req, check_state, ema_decay, resolve
 from glueball.backend.torch import autograd
+from glueball.backend.torch.compat import compile_options
 from glueball.backend.torch.optimizers import TorchOptimizer
 from glueball.errors import TrainingError
 
@@ -391,7 +392,7 @@ class CompileChoice:
     def _run_compiled(self, batch: tuple[Any, ...]) -> Any:
         try:
             if self._compiled is None:
-                self._compiled = torch.compile(self._function, dynamic=False)
+                self._compiled = torch.compile(self._function, dynamic=False, **compile_options())
             return self._compiled(*batch)
         except Exception as error:
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.

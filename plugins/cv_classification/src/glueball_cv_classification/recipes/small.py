@@ -7,7 +7,7 @@ from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec
 
 
 def digits() -> Recipe:
-    """A small ResNet on 1,437 digits that come with scikit-learn, enlarged to 16x16; 360 others are held out."""
+    """A small ResNet on 1,438 digits that come with scikit-learn, enlarged to 16x16; 359 others are held out."""
     return Recipe(
         name="digits",
         task="image_classification",
