@@ -144,6 +144,17 @@ def test_what_makes_no_sense_is_an_option_error(name: str) -> None:
         glueball.get_model(name, no_such_option=1)
 
 
+@pytest.mark.parametrize("backend", ["mxnet", "torch"])
+def test_every_model_is_in_the_recorded_sweep_against_gluoncv(backend: str) -> None:
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / f"oracle_classification_{backend}.json"
+    recorded = json.loads(results.read_text(encoding="utf-8"))
+    assert sorted(row["model"] for row in recorded["models"]) == sorted(MODELS)
+    for row in recorded["models"]:
+        assert row["keys_equal"], row["model"]
+        beyond = [name for name, bound in recorded["bounds"].items() if not row[name] <= bound]
+        assert not beyond, row["model"]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Options
 # ----------------------------------------------------------------------------------------------------------------------
@@ -184,14 +195,12 @@ def test_dilated_keeps_an_eighth_of_the_size(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18_v1", "resnet18_v2", "resnet18_v1b", "resnet50_v1b"])
 def test_last_gamma_silences_every_residual_branch(name: str) -> None:
-    arrays = glueball.backend.current().get_arrays(glueball.get_model(name, last_gamma=True))
-    silent = [key for key, values in arrays.items() if key.endswith("gamma") and not values.any()]
-    assert len(silent) == {"18": 8, "50": 16}[re.findall(r"\d+", name)[0]]
-    assert not any(
-        values.any() == 0
-        for key, values in glueball.backend.current().get_arrays(glueball.get_model(name)).items()
-        if key.endswith("gamma")
-    )
+    silent = {}
+    for last_gamma in (True, False):
+        arrays = glueball.backend.current().get_arrays(glueball.get_model(name, last_gamma=last_gamma))
+        silent[last_gamma] = sum(key.endswith("gamma") and not values.any() for key, values in arrays.items())
+    blocks = {"18": 8, "50": 16}[re.findall(r"\d+", name)[0]]
+    assert silent == {True: blocks, False: 0}
 
 
 def test_another_normalisation_layer() -> None:

@@ -1,10 +1,10 @@
 """GluonCV's side of the sweep: builds a model, makes up its weights, writes what it computes.
 
-For a request {"model", "inference_size", "train_size", "batch", "folder"} it writes into ``folder`` two files of
-GluonCV, ``inference.params`` and ``training.params``, and ``record.npz`` with the input and output of inference
-(``inference_data``, ``inference_output``) and, for each precision, of a training step: ``train_data``, ``train_label``,
-``<precision>:loss``, the gradient of every parameter (``<precision>:gradient:<key>``) and the running statistics after
-the step (``<precision>:statistic:<key>``).
+For a request {"model", "inference_size", "calibration_size", "train_size", "batch", "folder"} it writes into ``folder``
+two files of GluonCV, ``inference.params`` and ``training.params``, and ``record.npz`` with the input and output of
+inference (``inference_data``, ``inference_output``) and, for each precision, of a training step: ``train_data``,
+``train_label``, ``<precision>:loss``, the gradient of every parameter (``<precision>:gradient:<key>``) and the running
+statistics after the step (``<precision>:statistic:<key>``).
 
 Runs in an environment with mxnet 1.9.1 and gluoncv 0.10.5.post0, and imports nothing of Glueball.
 """
@@ -108,7 +108,8 @@ def _handle(request: dict[str, Any]) -> dict[str, Any]:
     batch, folder = request["batch"], request["folder"]
     data = random.normal(size=(batch, *request["inference_size"])).astype(np.float32)
     network = _network(request["model"], request["inference_size"], random)
-    _calibrate(network, mx.nd.array(data[:1]), random)
+    calibration = random.normal(size=(batch, *request["calibration_size"]))
+    _calibrate(network, mx.nd.array(calibration), random)
     network.save_parameters(os.path.join(folder, "inference.params"))
     record = {"inference_data": data, "inference_output": network(mx.nd.array(data)).asnumpy()}
 

@@ -21,6 +21,7 @@ from glueball import catalog
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results"
 
+PLUGIN = "cv_classification"
 BATCH = 2
 TRAIN_SIZE = 64
 # Where GluonCV ends in a pooling of fixed size or in dense layers, pictures that it takes (VGG: any, as its first dense
@@ -49,10 +50,15 @@ BOUNDS = {
 def _job(entry: catalog.Entry, folder: Path) -> dict[str, Any]:
     channels, height, width = entry.metadata["input_shape"]
     family = re.match("[a-z]+", entry.name)
-    size = TRAIN_SIZES.get(family[0] if family else "", min(height, TRAIN_SIZE))
+    name = family[0] if family else ""
+    size = TRAIN_SIZES.get(name, min(height, TRAIN_SIZE))
+    # Running statistics of just these pictures would take away what they have in common and multiply rounding errors;
+    # those of smaller pictures do not, where a network takes them.
+    calibration = height if name in TRAIN_SIZES else size
     return {
         "model": entry.name,
         "inference_size": (channels, height, width),
+        "calibration_size": (channels, calibration, calibration),
         "train_size": (channels, size, size),
         "batch": BATCH,
         "has_dropout": entry.name.startswith(HAS_DROPOUT),
@@ -100,6 +106,21 @@ def _table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
     return "\n".join([*lines, "", f"{passed} of {len(rows)} models agree."]) + "\n"
 
 
+def _record(stem: Path, row: dict[str, Any], versions: dict[str, str]) -> None:
+    """Puts one model's row into the tables, in place of an earlier one; rows of models that are gone are dropped."""
+    path = stem.with_suffix(".json")
+    rows = {row["model"]: row}
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["bounds"] == BOUNDS:
+            rows = {known["model"]: known for known in earlier["models"]} | rows
+    registered = sorted(entry.name for entry in catalog.current().entries("model") if entry.plugin == PLUGIN)
+    kept = [rows[name] for name in registered if name in rows]
+    document = {**versions, "bounds": BOUNDS, "models": kept}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(_table(kept, versions), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--oracle-python", default=sys.executable, help="interpreter that has mxnet and gluoncv")
@@ -118,7 +139,7 @@ def main() -> int:
     entries = [
         entry
         for entry in catalog.current().entries("model")
-        if entry.plugin == "cv_classification" and fnmatch.fnmatch(entry.name, arguments.models)
+        if entry.plugin == PLUGIN and fnmatch.fnmatch(entry.name, arguments.models)
     ]
     if not entries:
         parser.error(f"no registered model matches {arguments.models!r}")
@@ -127,8 +148,7 @@ def main() -> int:
     for backend in arguments.backend:
         name, _, python = backend.partition("=")
         workers[name] = Worker(python, str(HERE / "compare_gluoncv.py"), {"GLUEBALL_BACKEND": name})
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
-    versions: dict[str, dict[str, str]] = {name: {} for name in workers}
+    arguments.output.mkdir(parents=True, exist_ok=True)
     failed = False
     for entry in entries:
         folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=arguments.work))
@@ -143,8 +163,8 @@ def main() -> int:
                 del row["folder"], row["has_dropout"]
                 deviations = _deviations(row)
                 failed = failed or bool(deviations)
-                rows[name].append(row)
-                versions[name] = {**made, "backend": row["backend"]}
+                versions = {**made, "backend": row["backend"], "date": datetime.date.today().isoformat()}
+                _record(arguments.output / f"oracle_classification_{name}", row, versions)
                 print(
                     f"; {name} {time.perf_counter() - started:.1f} s, output {row['output_error']:.1e}, gradient "
                     f"{row['float64_gradient_error']:.1e} ({row['float32_gradient_error']:.1e} in float32), worst "
@@ -158,13 +178,6 @@ def main() -> int:
     for worker in [oracle, *workers.values()]:
         worker.close()
 
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in workers:
-        stem = f"oracle_classification_{name}"
-        facts = {**versions[name], "date": datetime.date.today().isoformat()}
-        (arguments.output / f"{stem}.md").write_text(_table(rows[name], facts), encoding="utf-8")
-        document = {**facts, "bounds": BOUNDS, "models": rows[name]}
-        (arguments.output / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return int(failed)
 
 

@@ -6,6 +6,7 @@ of its own and serves one model after another.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -25,6 +26,8 @@ def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
             answer = handle(json.loads(line))
         except Exception:
             answer = {"error": traceback.format_exc()}
+        # Blocks and their parameters refer to each other: without this, networks pile up.
+        gc.collect()
         print(_MARK + json.dumps(answer), flush=True)
 
 
