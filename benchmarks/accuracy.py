@@ -46,9 +46,12 @@ def record(recipe: str, backend: str, work: Path, threads: int) -> dict[str, Any
     """Copies what a run left into the results, and returns its row of the table."""
     source, target = work / f"{recipe}-{backend}", RESULTS / f"{recipe}-{backend}"
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("log.jsonl", "curves.png", "predictions.png"):
+    for name in ("curves.png", "predictions.png"):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+    # Remarks tell in which folder of this machine the data lie: of no use to anybody else.
+    lines = (source / "log.jsonl").read_text().splitlines(keepends=True)
+    (target / "log.jsonl").write_text("".join(line for line in lines if json.loads(line)["event"] != "remark"))
     epochs = epochs_of(source)
     first = json.loads((source / "log.jsonl").read_text().splitlines()[0])
     environment = json.loads((source / "environment.json").read_text())
