@@ -359,7 +359,7 @@ class Trainer:
         row["learning_rate"] = self._schedule(max(0, progress.step - 1))
         due = (progress.epoch + 1) % recipe.validate_every == 0 or progress.epoch + 1 == recipe.epochs
         if self._validation_loader is not None and due:
-            with self._averaged_weights():
+            with self._step.ema_weights():
                 measured = self._evaluate(self._validation_loader, "validation")
                 row.update({f"validation_{name}": value for name, value in measured.items()})
                 self._judge(measured)
@@ -401,7 +401,7 @@ class Trainer:
 
     def _finish(self) -> None:
         progress = self._progress
-        with self._averaged_weights():
+        with self._step.ema_weights():
             self._save_weights("last")
         self._draw_curves()
         self._log.event("end", reason=progress.ended, best=progress.best, best_epoch=progress.best_epoch)
@@ -604,14 +604,6 @@ class Trainer:
         return tqdm(
             total=total, initial=initial, desc=title, unit="batch", leave=False, disable=True if self.quiet else None
         )
-
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """Within it the network holds the weights that count: the averaged ones, where an average is kept."""
-        # The last step must be over: some backends write running statistics late in the backward pass.
-        self.backend.synchronize(self.device)
-        with self._step.ema_weights():
-            yield
 
     @contextmanager
     def _clock(self) -> Iterator[None]:

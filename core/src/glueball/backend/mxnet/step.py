@@ -112,6 +112,7 @@ class MXNetTrainingStep:
         if not self._averages:
             yield
             return
+        mx.nd.waitall()  # for the running statistics, as in MXNetBackend.get_arrays
         kept = {name: self._parameters[name].data(self._context).copy() for name in self._averages}
         for name, average in self._averages.items():
             self._parameters[name].set_data(average)
