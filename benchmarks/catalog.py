@@ -11,17 +11,15 @@ and import the same 200 plugins.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
+
+import report
 
 PLUGINS = 200
 DISTRIBUTIONS = 600
@@ -125,7 +123,7 @@ def measure(runs: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Prints the table and writes JSON."""
+    """Prints the table; with --output, writes JSON and a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--output", type=Path)
@@ -134,40 +132,25 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in timings.items()}
     bare = medians["python -c pass"]
     ours = medians["discovery: glueball"]
-    print(f"{'':58}{'median ms':>10}{'best ms':>10}{'over bare':>11}{'ratio':>8}")
+    rows = []
     for name, values in timings.items():
         inside = name.startswith("discovery")
         over = "" if inside else f"{medians[name] - bare:.1f}"
         ratio = f"{medians[name] / ours:.2f}" if inside else ""
-        print(f"{name:58}{medians[name]:>10.1f}{min(values):>10.1f}{over:>11}{ratio:>8}")
-    goals = {
-        "import glueball over bare Python < 30 ms": medians["import glueball"] - bare < 30,
-        "glueball list models < 300 ms": medians["glueball list models"] < 300,
-        "discovery of 200 plugins among 600 distributions < 300 ms": ours < 300,
-    }
-    for goal, met in goals.items():
-        print(f"{'met' if met else 'NOT MET'}: {goal}")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(
-            json.dumps({**machine(), "milliseconds": timings, "medians": medians, "goals": goals}, indent=2) + "\n"
-        )
-
-
-def machine() -> dict[str, object]:
-    """Where and with what the figures were taken."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    names = ("glueball-core", "pluggy", "importlib-metadata", "attrs")
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
-    }
+        rows.append((name, f"{medians[name]:.1f}", f"{min(values):.1f}", over, ratio))
+    report.finish(
+        arguments.output,
+        title="What the catalogue costs",
+        script="benchmarks/catalog.py",
+        where=report.machine(("glueball-core", "pluggy", "importlib-metadata", "attrs")),
+        document={"milliseconds": timings, "medians": medians},
+        lines=report.table(("", "median ms", "best ms", "over bare Python", "peer / ours"), rows),
+        goals=[
+            report.Goal("import glueball over bare Python, ms", medians["import glueball"] - bare, 30, False),
+            report.Goal("glueball list models, ms", medians["glueball list models"], 300, False),
+            report.Goal("discovery of 200 plugins among 600 distributions, ms", ours, 300, False),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -12,22 +12,20 @@ are not timed. MXNet's contestants are left out where it is not installed.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 
 BATCH = 64
 SIZE = 224
@@ -179,27 +177,6 @@ def measure(folder: str, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
-def machine() -> dict[str, object]:
-    """Where and with what the figures were taken."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    versions = {}
-    for name in ("glueball-core", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "mxnet"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
 def decoding(folder: str) -> dict[str, float]:
     """Milliseconds for one picture with each decoder that is installed."""
     from glueball.data import images
@@ -223,7 +200,7 @@ def decoding(folder: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints the table and writes JSON."""
+    """Prints the tables; with --output, writes JSON and a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
@@ -241,11 +218,7 @@ def main() -> None:
         decoders = decoding(folder)
         rates = measure(folder, arguments.rounds)
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    fastest = max(rate for name, rate in medians.items() if name.startswith("ours"))
-    print(f"{'':36}{'pictures/s/core':>16}{'our best over it':>18}")
-    for name, rate in medians.items():
-        print(f"{name:36}{rate:>16.1f}{fastest / rate:>18.2f}")
-    ratios = {}
+    goals = []
     for peer, mine in (
         ("MXNet, no workers", "ours, no workers"),
         ("MXNet, 2 threads", "ours, 2 threads"),
@@ -253,15 +226,27 @@ def main() -> None:
         ("Pillow + NumPy, no workers", "ours, no workers"),
     ):
         if peer in medians:
-            ratios[f"{mine} / {peer}"] = medians[mine] / medians[peer]
-    for name, ratio in ratios.items():
-        print(f"{'met' if ratio >= 1.5 else 'NOT MET'}: {name} = {ratio:.2f} (goal 1.5)")
-    for name, milliseconds in decoders.items():
-        print(f"decoding with {name}: {milliseconds:.2f} ms")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {**machine(), "pictures_per_second_and_core": rates, "medians": medians, "ratios": ratios}
-        arguments.output.write_text(json.dumps({**result, "decoding_milliseconds": decoders}, indent=2) + "\n")
+            goals.append(report.Goal(f"{mine} / {peer}", medians[mine] / medians[peer], 1.5))
+    report.finish(
+        arguments.output,
+        title="Loading and augmenting pictures",
+        script="benchmarks/loader.py",
+        where=report.machine(("glueball-core", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "mxnet")),
+        document={
+            "pictures_per_second_and_core": rates,
+            "medians": medians,
+            "decoding_milliseconds": decoders,
+        },
+        lines=[
+            *report.table(("loader", "pictures/s and core"), ((name, f"{rate:.1f}") for name, rate in medians.items())),
+            "",
+            *report.table(
+                ("decoder", "ms for a picture of 500 x 375"),
+                ((name, f"{milliseconds:.2f}") for name, milliseconds in decoders.items()),
+            ),
+        ],
+        goals=goals,
+    )
 
 
 if __name__ == "__main__":

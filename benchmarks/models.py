@@ -21,16 +21,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import report
 
 MODELS = ("resnet18_v1b", "resnet50_v1b", "mobilenet1.0")
 MODES = ("inference", "training")
@@ -300,16 +300,7 @@ MAKERS: dict[str, Callable[[str, str, int, int, str], Contestant]] = {
 _MARK = "@answer "
 
 
-def _versions() -> dict[str, str]:
-    import importlib.metadata
-
-    found = {"python": platform.python_version()}
-    for name in ("glueball-core", "mxnet", "gluoncv", "torch", "numpy"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+_DISTRIBUTIONS = ("glueball-core", "mxnet", "gluoncv", "torch", "numpy")
 
 
 def serve(contestant: str) -> None:
@@ -334,7 +325,7 @@ def serve(contestant: str) -> None:
                     run()
                 wait()
                 answer = {"values": count, "device": device, "warm_up_seconds": time.perf_counter() - start}
-                answer["versions"] = _versions()
+                answer["versions"] = report.versions(_DISTRIBUTIONS)
             else:
                 start = time.perf_counter()
                 for _ in range(request["batches"]):
@@ -436,20 +427,8 @@ def race(
             process.close()
 
 
-def _machine() -> dict[str, Any]:
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": model,
-        "cores": os.cpu_count(),
-    }
-
-
 def main() -> None:
-    """Prints a table, the ratios and whether they meet their goals; writes JSON."""
+    """Prints a table, the ratios and whether they meet their goals; with --output, writes JSON and a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--mxnet-python", default=sys.executable, help="interpreter with mxnet and gluoncv")
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter with torch")
@@ -472,28 +451,35 @@ def main() -> None:
 
     pythons = {"mxnet": arguments.mxnet_python, "torch": arguments.torch_python}
     results: list[dict[str, Any]] = []
-    ratios: dict[str, float] = {}
-    print(f"{'model':14}{'mode':11}" + "".join(f"{name:>13}" for name in arguments.contestants) + "   pictures/s")
+    goals: list[report.Goal] = []
+    rows: list[list[str]] = []
+    found: dict[str, str] = {}
     for model in arguments.models:
         for mode in arguments.modes:
             rates, facts = race(pythons, arguments.contestants, model, mode, arguments)
             medians = {name: statistics.median(values) for name, values in rates.items()}
-            cells = (f"{medians[name]:>13.1f}" if name in medians else f"{'-':>13}" for name in arguments.contestants)
-            print(f"{model:14}{mode:11}" + "".join(cells), flush=True)
+            cells = [f"{medians[name]:.1f}" if name in medians else "-" for name in arguments.contestants]
+            rows.append([f"{model} {mode}", *cells])
+            print(" ".join(rows[-1]), flush=True)
             row = {"model": model, "mode": mode, "pictures_per_second": rates, "medians": medians, "facts": facts}
             results.append(row)
-            for ours, peer, goal_mode in GOALS:
+            for fact in facts.values():
+                found.update(fact["versions"])
+            for (ours, peer, goal_mode), wanted in GOALS.items():
                 if goal_mode == mode and ours in medians and peer in medians:
-                    ratios[f"{model} {mode}: {ours} / {peer}"] = medians[ours] / medians[peer]
-    for name, ratio in ratios.items():
-        ours, _, peer = name.partition(": ")[2].partition(" / ")
-        goal = GOALS[ours, peer, name.partition(":")[0].rpartition(" ")[2]]
-        print(f"{'met' if ratio >= goal else 'NOT MET'}: {name} = {ratio:.2f} (goal {goal})")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        options = {name: getattr(arguments, name) for name in ("batch", "size", "batches", "rounds", "threads")}
-        document = {**_machine(), "options": options, "results": results, "ratios": ratios}
-        arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+                    ratio = medians[ours] / medians[peer]
+                    goals.append(report.Goal(f"{model} {mode}: {ours} / {peer}", ratio, wanted))
+    options = {name: getattr(arguments, name) for name in ("batch", "size", "batches", "rounds", "threads")}
+    devices = sorted({fact["device"] for result in results for fact in result["facts"].values()})
+    report.finish(
+        arguments.output,
+        title=f"Models, pictures/s (batch {arguments.batch}, {arguments.size} px, {', '.join(devices)})",
+        script="benchmarks/models.py",
+        where={**report.machine(), "versions": found},
+        document={"options": options, "results": results},
+        lines=report.table(("", *arguments.contestants), rows),
+        goals=goals,
+    )
 
 
 if __name__ == "__main__":

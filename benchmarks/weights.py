@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import report
 import safetensors
 import safetensors.numpy
 
-import glueball
 from glueball import weights
 
 
@@ -103,22 +99,6 @@ def measure(timed: dict[str, tuple[str, Callable[[], object]]], repeats: int) ->
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def machine() -> dict[str, Any]:
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "glueball": glueball.__version__,
-        "numpy": np.__version__,
-        "safetensors": safetensors.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=100)
@@ -128,17 +108,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         timed = contestants(Path(folder), make_arrays(arguments.megabytes))
         medians = measure(timed, arguments.repeats)
-    rows = []
-    print(f"{'':30} {'ms':>9} {'peer / ours':>12}")
+    rows, goals = [], []
     for name, (peer, _) in timed.items():
         ratio = medians[peer] / medians[name] if peer in medians else None
-        rows.append({"name": name, "milliseconds": 1000 * medians[name], "peer": peer or None, "ratio": ratio})
-        print(f"{name:30} {1000 * medians[name]:9.2f} {'' if ratio is None else f'{ratio:.2f}':>12}")
-    if arguments.output:
-        result = {"megabytes": arguments.megabytes, "machine": machine(), "rows": rows}
-        text = json.dumps(result, indent=2) + "\n"
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+        rows.append((name, f"{1000 * medians[name]:.2f}", "" if ratio is None else f"{ratio:.2f}"))
+        if ratio is not None and name.startswith("open"):
+            goals.append(report.Goal(f"{peer} / {name}", ratio, 1.0))
+    report.finish(
+        arguments.output,
+        title=f"Reading and writing {arguments.megabytes} MB of weights",
+        script="benchmarks/weights.py",
+        where=report.machine(("glueball-core", "numpy", "safetensors", "mxnet")),
+        document={"megabytes": arguments.megabytes, "seconds": medians},
+        lines=report.table(("", "ms", "peer / ours"), rows),
+        goals=goals,
+    )
 
 
 if __name__ == "__main__":
