@@ -13,6 +13,7 @@ _DISTRIBUTIONS = ("glueball-core", "numpy", "safetensors", "pillow", "simplejpeg
 def describe(backend: Any, device: str) -> dict[str, Any]:
     """Versions, processor, device and threads, in terms that JSON knows."""
     from glueball import catalog
+    from glueball.backend import processor
 
     versions = {}
     for name in _DISTRIBUTIONS:
@@ -25,7 +26,7 @@ def describe(backend: Any, device: str) -> dict[str, Any]:
         "device": {"name": device, "description": backend.describe_device(device)},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor.name(),
         "cores": _cores(),
         "versions": versions,
         "plugins": {item.name: item.version for item in catalog.current().plugins() if item.state == "active"},
@@ -38,14 +39,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mxnet as mx
 import numpy as np
 
+from glueball.backend import processor
 from glueball.backend.mxnet import device as devices_module
 from glueball.errors import BackendError
 
@@ -158,7 +159,7 @@ class MXNetBackend:
         if context.device_type == "cpu":
             if precision == "float16":
                 return "MXNet has no float16 convolution or matrix product on the CPU"
-            if not {"avx512_bf16", "amx_bf16"} & devices_module.cpu_flags():
+            if not {"avx512_bf16", "amx_bf16"} & processor.flags():
                 return "this CPU has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
             return None
         if precision == "bfloat16":

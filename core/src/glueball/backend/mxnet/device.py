@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import platform
 import re
 import subprocess
 import warnings
-from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 
+from glueball.backend import processor
 from glueball.backend.mxnet import cuda
 from glueball.errors import BackendError
 
@@ -61,7 +60,7 @@ def context(device: str | Any | None) -> Any:
 def describe(device: str) -> str:
     """The device in words, for logs."""
     if context(device).device_type == "cpu":
-        return _describe_cpu()
+        return processor.name()
     index = context(device).device_id
     try:
         output = subprocess.run(
@@ -77,17 +76,6 @@ def describe(device: str) -> str:
 
 
 @functools.cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the CPU as Linux names them (``avx512_bf16``, ``amx_bf16``); empty where unknown."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^flags\s*:\s*(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
-
-
-@functools.cache
 def _capabilities() -> tuple[tuple[int, int], ...]:
     """Compute capabilities of the GPUs that this build of MXNet could see; none for a CPU build."""
     return tuple(cuda.compute_capabilities()) if cuda.is_cuda_build() else ()
@@ -96,13 +84,3 @@ def _capabilities() -> tuple[tuple[int, int], ...]:
 @functools.cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-@functools.cache
-def _describe_cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import platform
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from glueball.backend import processor
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
@@ -52,12 +51,7 @@ class TorchBackend:
         if selected.type == "cuda":
             properties = torch.cuda.get_device_properties(selected)
             return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-        try:
-            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return platform.processor() or platform.machine()
-        found = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-        return found[1].strip() if found else platform.machine()
+        return processor.name()
 
     def device(self, device: str | torch.device | None) -> torch.device:
         """The device of a name; None is the best one.
@@ -164,7 +158,7 @@ class TorchBackend:
             want = ".".join(map(str, needed))
             return f"{precision} needs compute capability {want}, this GPU has {have}"
         wanted = ("avx512_bf16", "amx_bf16") if precision == "bfloat16" else ("avx512_fp16", "amx_fp16")
-        flags = _cpu_flags()
+        flags = processor.flags()
         if any(flag in flags for flag in wanted) or (platform.machine() == "aarch64" and "bf16" in flags):
             return None
         return f"this CPU has no {precision} instructions ({' or '.join(wanted)}): it would run many times slower"
@@ -180,15 +174,6 @@ class TorchBackend:
         from glueball.backend.torch.predictor import TorchPredictor
 
         return TorchPredictor(self, network, device=device, precision=precision, compile=compile)
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
 
 
 BACKEND = TorchBackend()
