@@ -25,6 +25,7 @@ from glueball_cv_classification import datasets
 from glueball_cv_classification.datasets import cifar, mnist
 from glueball_cv_classification.datasets.archive import read_archive_batch
 from glueball_cv_classification.datasets.common import stratified_split
+from glueball_cv_classification.datasets.folder import has_test_part
 
 RANDOM = np.random.default_rng(7)
 ROWS = RANDOM.integers(0, 256, (20, 3072), dtype=np.uint8)
@@ -566,11 +567,125 @@ def test_a_lone_train_folder_is_split(tmp_path: Path) -> None:
     data = datasets.ImageFolder(tmp_path, "val")
     assert len(data) == 2
     assert "no val folder" in data.summary
+    assert len(datasets.ImageFolder(tmp_path, "all")) == 10
 
 
 def test_class_folders_may_be_called_test(tmp_path: Path) -> None:
     make_folder(tmp_path, {"test": 5, "rehearsal": 5})
     assert datasets.ImageFolder(tmp_path, "all").classes == ("rehearsal", "test")
+    make_folder(tmp_path, {"test/rehearsal": 1})
+    with pytest.raises(DataError, match="lies beside folders of the same names"):
+        datasets.ImageFolder(tmp_path, "all")
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "VAL"), ("Training", "Validation")])
+def test_parts_in_capitals_are_parts_not_classes(tmp_path: Path, train: str, test: str) -> None:
+    make_folder(tmp_path / train, {"cat": 3, "dog": 3})
+    make_folder(tmp_path / test, {"cat": 1, "dog": 1})
+    assert datasets.ImageFolder(tmp_path).classes == ("cat", "dog")
+    assert len(datasets.ImageFolder(tmp_path)) == 6
+    held_out = datasets.ImageFolder(tmp_path, "val")
+    assert len(held_out) == 2
+    assert f"the folder {test}" in held_out.summary
+
+
+def test_three_parts_are_three_splits(tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "val", "test"), 1):
+        make_folder(tmp_path / part, {"cat": number, "dog": 1})
+    sizes = [len(datasets.ImageFolder(tmp_path, split)) for split in ("train", "val", "test")]
+    assert sizes == [2, 3, 4]
+    assert has_test_part(tmp_path)
+    assert has_test_part(tar_of(tmp_path / "train", tmp_path / "x.tar")) is False
+    make_folder(tmp_path / "unlabelled", {"cat": 1})
+    assert datasets.ImageFolder(tmp_path).summary.endswith("; not used: unlabelled")
+
+
+@pytest.mark.parametrize("tar", [False, True])
+@pytest.mark.parametrize(
+    ("parts", "split", "expected"),
+    [
+        (["val"], "test", "val"),
+        (["test"], "val", "test"),
+        (["train"], "test", "train"),
+        (["train"], "train", "train"),
+        (["train", "eval"], "test", "eval"),
+        (["train", "val"], "train", "train"),
+        (["val", "test"], "val", "val"),
+        (["val", "test"], "test", "test"),
+        (["train", "val", "test"], "val", "val"),
+        ([], "test", ""),
+        ([], "train", ""),
+    ],
+)
+def test_nothing_is_held_out_of_data_to_measure_on(
+    tmp_path: Path, parts: list[str], split: str, expected: str, tar: bool
+) -> None:
+    for number, part in enumerate(parts or [""], 2):
+        make_folder(tmp_path / "data" / part, {"cat": number, "dog": 2})
+    root = tar_of(tmp_path / "data", tmp_path / "x.tar") if tar else tmp_path / "data"
+    data = datasets.ImageFolder(root, split, val_fraction=None, classes=["bat", "cat", "dog"])
+    assert len(data) == 4 + (parts.index(expected) if expected else 0)
+    assert expected in data.summary
+    assert sorted(set(data.labels().tolist())) == [1, 2]
+
+
+def test_without_a_part_to_train_on_there_is_no_training(tmp_path: Path) -> None:
+    make_folder(tmp_path / "val", {"cat": 3, "dog": 3})
+    with pytest.raises(DataError, match=r"no part to train on.*Received: val\..*or name .*val itself"):
+        datasets.ImageFolder(tmp_path)
+    make_folder(tmp_path / "test", {"cat": 3, "dog": 3})
+    with pytest.raises(DataError, match="Received: test, val"):
+        datasets.ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "test"])
+def test_an_empty_part_is_an_error(tmp_path: Path, name: str) -> None:
+    make_folder(tmp_path / "train", {"cat": 3, "dog": 3})
+    (tmp_path / name).mkdir()
+    for root in (tmp_path, tar_of(tmp_path, tmp_path.parent / "empty.tar")):
+        with pytest.raises(DataError, match=f"{name} is empty"):
+            datasets.ImageFolder(root)
+
+
+def test_two_folders_for_one_part_are_an_error(tmp_path: Path) -> None:
+    for part in ("train", "val", "Validation"):
+        make_folder(tmp_path / part, {"cat": 2, "dog": 2})
+    with pytest.raises(DataError, match=r"Validation and val .* same part"):
+        datasets.ImageFolder(tmp_path)
+
+
+def test_test_pictures_without_labels_are_left_out_aloud(tmp_path: Path) -> None:
+    make_folder(tmp_path / "train", {"cat": 5, "dog": 5})
+    make_folder(tmp_path, {"test": 3})
+    held_out = datasets.ImageFolder(tmp_path, "val")
+    assert len(held_out) == 2
+    assert "not used: test (pictures without class folders)" in held_out.summary
+
+
+def test_lone_folders_around_everything_are_passed_through(tmp_path: Path) -> None:
+    make_folder(tmp_path / "nest" / "ds" / "images", {"cat": 5, "dog": 5})
+    make_folder(tmp_path / "nest" / "__MACOSX" / "ds" / "images", {"cat": 5})
+    data = datasets.ImageFolder(tmp_path / "nest")
+    assert data.classes == ("cat", "dog")
+    assert "ds/images" in data.summary
+    tar = datasets.ImageFolder(tar_of(tmp_path / "nest", tmp_path / "x.tar"))
+    assert tar.names == [f"nest/{name}" for name in data.names]
+    # A class of the model is no wrapping.
+    model = datasets.ImageFolder(tmp_path / "nest", "all", classes=["ds", "other"])
+    assert model.labels().tolist() == [0] * 10
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 5})
+    with pytest.raises(DataError, match="a single class: cat"):
+        datasets.ImageFolder(tmp_path)
+
+
+def test_classes_of_which_nothing_is_held_out_are_named(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"cat": 5, "dog": 5, "emu": 1})
+    assert "; nothing held out of emu, with one picture each" in datasets.ImageFolder(tmp_path).summary
+    make_folder(tmp_path, {"emu": 2})
+    assert "nothing held out" not in datasets.ImageFolder(tmp_path).summary
 
 
 def test_classes_of_a_model_are_kept(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ class PictureFiles(Protocol):
     place: Path
     names: list[str]
     """Paths below ``place`` with forward slashes, sorted."""
+    folders: list[str]
+    """The folders below ``place``, those without a picture too, likewise."""
 
     def read(self, name: str) -> bytes:
         """The content of one of them."""
@@ -38,9 +40,13 @@ def picture_files(place: str | os.PathLike[str]) -> PictureFiles:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name ends like a picture's and is not hidden (macOS leaves "._name" beside each file)."""
-    base = name.rsplit("/", 1)[-1]
-    return not base.startswith(".") and base.lower().endswith(IMAGE_SUFFIXES)
+    """Whether a name ends like a picture's and neither it nor a folder above it is hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not any(map(is_hidden, name.split("/")))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: macOS leaves "._name" beside files and __MACOSX in archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 class FolderPictures:
@@ -49,14 +55,17 @@ class FolderPictures:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.names: list[str] = []
+        self.folders: list[str] = []
         for folder, below, files in os.walk(place, followlinks=True):
-            below[:] = sorted(name for name in below if not name.startswith("."))
+            below[:] = sorted(name for name in below if not is_hidden(name))
             if len(Path(folder).relative_to(place).parts) > 32:
                 raise DataError(f"{folder} lies too deep below {place}: does a link point back to a folder above it?")
             prefix = Path(folder).relative_to(place).as_posix()
             prefix = "" if prefix == "." else prefix + "/"
             self.names.extend(prefix + name for name in files if is_picture(name))
+            self.folders.extend(prefix + name for name in below)
         self.names.sort()
+        self.folders.sort()
 
     def read(self, name: str) -> bytes:
         try:
@@ -76,12 +85,16 @@ class TarPictures:
         self._descriptor = -1
         self._lock = threading.Lock()
         self._where: dict[str, tuple[int, int]] = {}
+        folders: set[str] = set()
         try:
             with tarfile.open(place, "r:") as archive:
                 for member in archive:
-                    if member.isreg() and is_picture(member.name):
-                        name = PurePosixPath(member.name).as_posix().removeprefix("./")
+                    # Archives name their members "./a/b" as often as "a/b".
+                    name = PurePosixPath(member.name).as_posix()
+                    if member.isreg() and is_picture(name):
                         self._where[name] = (member.offset_data, member.size)
+                    elif member.isdir() and name != "." and not any(map(is_hidden, name.split("/"))):
+                        folders.add(name)
                     # tarfile keeps every member; 100,000 of them take 100 MB that nobody reads again.
                     archive.members = []  # type: ignore[attr-defined]
         except (tarfile.TarError, OSError, EOFError) as error:
@@ -90,6 +103,7 @@ class TarPictures:
                 "or a .tar file of one (unpack a compressed archive first)."
             ) from error
         self.names = sorted(self._where)
+        self.folders = sorted(folders)
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]
@@ -118,7 +132,7 @@ class TarPictures:
             os.close(self._descriptor)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"place": self.place, "names": self.names, "_where": self._where}
+        return {"place": self.place, "names": self.names, "folders": self.folders, "_where": self._where}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
