@@ -140,6 +140,30 @@ def test_unknown_weights_are_refused() -> None:
         glueball.get_model("ones", pretrained=True)
 
 
+def test_none_stands_for_no_weights_and_other_values_are_refused() -> None:
+    assert arrays(glueball.get_model("small", pretrained=None))["output.weight"].shape == (4, 6)
+    for value in (1, 0, 1.5, b"seven", ["seven"]):
+        with pytest.raises(OptionError, match="pretrained must be True, False, the tag"):
+            glueball.get_model("small", pretrained=value)  # type: ignore[arg-type]
+
+
+def test_classes_may_come_from_numpy() -> None:
+    assert arrays(glueball.get_model("small", classes=np.int64(3)))["output.weight"].shape == (3, 6)
+    for value in (0, -1, 2.0, True, np.True_, "3", np.int64(0)):
+        with pytest.raises(OptionError, match="classes must be a positive integer"):
+            glueball.get_model("small", classes=value)
+
+
+def test_half_precision_files_go_into_the_network(tmp_path: Path) -> None:
+    from glueball import weights
+
+    stored = {name: values.astype(np.float16) for name, values in arrays(glueball.get_model("small")).items()}
+    weights.save(tmp_path / "half.safetensors", stored)
+    for name, values in arrays(glueball.get_model("small", pretrained=tmp_path / "half.safetensors")).items():
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, stored[name])
+
+
 def test_network_has_the_classes_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     from glueball import weights
 

@@ -157,6 +157,26 @@ def test_other_suffixes_and_missing_files(tmp_path: Path) -> None:
         weights.save(tmp_path / "a.safetensors", {"words": np.array(["a"])})
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for suffix in (".params", ".safetensors"):
+        weights.save(f"~/deep/w{suffix}", {"a": np.ones(2, np.float32)})
+        assert (tmp_path / "deep" / f"w{suffix}").is_file()
+        assert_same(weights.load(Path(f"~/deep/w{suffix}")), {"a": np.ones(2, np.float32)})
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(WeightsError, match="does not exist"):
+        weights.load("~no_such_user/w.params")
+
+
+def test_params_under_the_name_of_safetensors_are_called_that(tmp_path: Path) -> None:
+    for count in (0, 3):
+        weights.save(tmp_path / "w.params", {f"{index}": np.ones(2, np.float32) for index in range(count)})
+        (tmp_path / "w.params").rename(tmp_path / "w.safetensors")
+        with pytest.raises(WeightsError, match=r"holds MXNet's \.params format.*Rename it so that it ends in \.params"):
+            weights.load(tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize("suffix", [".params", ".safetensors"])
 def test_a_full_disk_leaves_the_last_good_file(suffix: str, tmp_path: Path) -> None:
     """The system itself refuses to write past 64 KiB, as a full disk would, in the middle of the second save."""

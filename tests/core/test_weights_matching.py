@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,15 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glueball import backend, weights
-from glueball.errors import WeightsError
+from glueball.errors import OptionError, WeightsError
 from glueball.plugin import Weights
 from glueball.weights.hashing import file_hash
+from glueball.weights.listing import compressed
+from glueball.weights.matching import MisfitError, ShapeMisfit
 
 
 def build(classes: int = 10, *, deferred: bool = False, prefix: str | None = None) -> Any:
@@ -128,10 +135,61 @@ def test_everything_that_does_not_fit_is_listed_at_once() -> None:
     assert_holds(network, before)
 
 
-def test_long_lists_are_cut_and_counted() -> None:
-    arrays = new_arrays() | {f"more.{index}": np.zeros(1, np.float32) for index in range(25)}
-    with pytest.raises(WeightsError, match=r"25 unexpected in the file:[\s\S]*\.\.\. and 15 more"):
+def expanded(pattern: str) -> list[str]:
+    """Every name that a pattern of an error stands for."""
+    parts: list[list[str]] = []
+    for text, choices in re.findall(r"([^{]*)(?:\{([^}]*)\})?", pattern):
+        found: list[str] = []
+        for choice in choices.split(","):
+            run = re.fullmatch(r"(\d+)-(\d+)", choice)
+            found += map(str, range(int(run[1]), int(run[2]) + 1)) if run else [choice]
+        parts.append([text + one for one in found])
+    return ["".join(chosen) for chosen in itertools.product(*parts)]
+
+
+def test_long_lists_are_told_in_patterns_and_lose_nothing() -> None:
+    more = [f"more.{layer}.bn{number}.{leaf}" for layer in range(12) for number in (1, 2) for leaf in ("gamma", "beta")]
+    more.remove("more.7.bn1.beta")
+    arrays = new_arrays() | {name: np.zeros(1, np.float32) for name in [*more, "odd", "more.007.x", "more.7.x"]}
+    with pytest.raises(WeightsError) as caught:
         weights.load_into(build(), arrays)
+    message = str(caught.value)
+    assert "50 unexpected in the file:" in message
+    assert "more.{0-6,8-11}.bn{1,2}.{gamma,beta}" in message
+    lines = [line.strip() for line in message.splitlines() if line.startswith("    ")]
+    assert len(lines) < 10
+    named = [name for line in lines for name in expanded(line)]
+    assert sorted(named) == sorted([*more, "odd", "more.007.x", "more.7.x"])
+    assert caught.value.unexpected == (*more, "odd", "more.007.x", "more.7.x")  # type: ignore[attr-defined]
+
+
+@given(
+    st.lists(
+        st.from_regex(r"[ab]\.?[0-2]{0,2}[._][0-9]{1,2}\.?(weight|bias|running_mean)?", fullmatch=True), max_size=60
+    )
+)
+def test_patterns_stand_for_the_names_and_no_others(names: list[str]) -> None:
+    named = [name for pattern in compressed(names) for name in expanded(pattern)]
+    assert sorted(named) == sorted(set(names))
+
+
+def test_the_error_carries_every_misfit() -> None:
+    arrays = new_arrays()
+    del arrays["1.beta"]
+    arrays["9.weight"] = np.zeros(1, np.float32)
+    arrays["3.weight"] = np.zeros((10, 7), np.float32)
+    arrays["3.bias"] = arrays["3.bias"].astype(np.float64)
+    with pytest.raises(MisfitError) as caught:
+        weights.load_into(build(), arrays)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert error.missing == ("1.beta",)
+        assert error.unexpected == ("9.weight",)
+        assert error.shapes == (ShapeMisfit(name="3.weight", expected=(10, 144), received=(10, 7)),)
+        assert error.dtypes == (("3.bias", "float32", "float64"),)
+        assert str(error) == str(caught.value)
+    with pytest.raises(MisfitError) as caught:
+        weights.load_into(build(), arrays, allow_missing=True, ignore_extra=True)
+    assert (caught.value.missing, caught.value.unexpected) == ((), ())  # what is allowed is no misfit
 
 
 def test_each_leniency_allows_its_own_misfit_only() -> None:
@@ -242,3 +300,50 @@ def test_unknown_tags_and_models_without_weights(entry: EntryOfModel, tmp_path: 
         weights.load_pretrained(build(7), EntryOfModel("plain", {}), True)
     with pytest.raises(WeightsError, match="pickle"):
         weights.load_pretrained(build(7), entry, str(tmp_path / "third.pth"))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_pretrained_files_of_any_floating_type_fill_the_network(
+    entry: EntryOfModel, kind: type, tmp_path: Path
+) -> None:
+    stored = {name: array.astype(kind) for name, array in new_arrays(7).items()}
+    weights.save(tmp_path / "w.safetensors", stored)
+    network = build(7)
+    weights.load_pretrained(network, entry, tmp_path / "w.safetensors")
+    assert_holds(network, {name: array.astype(np.float32) for name, array in stored.items()})
+    network = build(3)
+    before = arrays_of(network)
+    weights.load_pretrained(network, entry, tmp_path / "w.safetensors", classes=3)
+    head = {name: before[name] for name in ("3.weight", "3.bias")}
+    assert_holds(network, {name: array.astype(np.float32) for name, array in stored.items()} | head)
+
+
+def test_advice_on_pretrained_weights_can_be_followed(entry: EntryOfModel, tmp_path: Path) -> None:
+    arrays = new_arrays(7)
+    arrays["extra"] = arrays.pop("1.beta")
+    arrays["0.bias"] = np.zeros(4, np.int32)
+    weights.save(tmp_path / "{w}.params", arrays)
+    with pytest.raises(WeightsError) as caught:
+        weights.load_pretrained(build(7), entry, tmp_path / "{w}.params")
+    message = str(caught.value)
+    assert "0.bias: network float32, file int32" in message
+    assert "cast_dtype" not in message
+    for option in ("allow_missing", "ignore_extra"):
+        advice = f"get_model('small').load_parameters({str(tmp_path / '{w}.params')!r}, {option}=True)"
+        assert advice in message
+
+
+@pytest.mark.parametrize("nothing", [None, False])
+def test_no_pretrained_weights(entry: EntryOfModel, nothing: Any) -> None:
+    network = build(7)
+    before = arrays_of(network)
+    weights.load_pretrained(network, entry, nothing)
+    assert_holds(network, before)
+
+
+def test_pretrained_that_names_nothing(entry: EntryOfModel) -> None:
+    for value in (1, 1.5, b"first", ("first",)):
+        with pytest.raises(OptionError, match=r"pretrained must be True, False, 'first', 'second', or the path"):
+            weights.load_pretrained(build(7), entry, value)  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match=r"empty text.*'first', 'second', or the path.*pretrained=False"):
+        weights.load_pretrained(build(7), entry, "")

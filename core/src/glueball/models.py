@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -45,17 +46,20 @@ def list_models(
 
 
 def get_model(
-    name: str, pretrained: bool | str | os.PathLike[str] = False, classes: int | None = None, **options: Any
+    name: str, pretrained: bool | str | os.PathLike[str] | None = False, classes: int | None = None, **options: Any
 ) -> HybridBlock:
     """Builds the model registered as ``name`` or ``plugin/name``, initialised and in inference mode.
 
     The weights of a model without ``pretrained`` depend on ``glueball.seed`` and on the names of its parameters only:
-    they are the same on every backend.
+    they are the same on every backend. Layers whose shapes depend on the input (``Dense`` after a flattening, for one)
+    take them from the first forward pass, so that one network serves any picture size; tools that need every shape
+    before, such as DistributedDataParallel, need one pass first (docs/dialect.md).
 
     Args:
         name: one of ``list_models()``, in any case.
         pretrained: True loads the model's default weights, a tag those with this tag (``glueball info NAME`` lists
-            them), a path any .params or .safetensors file.
+            them), a path any .params or .safetensors file, whose floating data types are converted to the network's.
+            False and None load none.
         classes: how many classes to tell apart. Where the weights have another number, everything but the classifier
             is loaded, and the classifier stays freshly initialised.
         options: further options of the architecture.
@@ -63,14 +67,24 @@ def get_model(
     Raises:
         UnknownNameError: no active plugin offers the name; the message gives near names and what to install.
         AmbiguousNameError: several plugins offer it; ask for ``plugin/name``.
-        OptionError: ``classes`` is no positive integer, or the model has no such option.
+        OptionError: ``classes`` is no positive integer, ``pretrained`` is none of the above, or the model has no such
+            option.
         BackendError: no backend can be used, or the model does not run on the selected one.
         WeightsError: there are no such weights, or the file does not fit the model.
         DownloadError: the weights are not in the cache and cannot be fetched; the message says which file to put where.
         PluginError: the plugin names an object that is not there or cannot be imported.
     """
-    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
-        raise OptionError(f"classes must be a positive integer. Received: {classes!r}")
+    if classes is not None:
+        # Counts often come from NumPy, whose integers are no int.
+        if isinstance(classes, bool) or not isinstance(classes, numbers.Integral) or classes < 1:
+            raise OptionError(f"classes must be a positive integer. Received: {classes!r}")
+        classes = int(classes)
+    if pretrained is None:
+        pretrained = False
+    if not isinstance(pretrained, (bool, str, os.PathLike)):
+        raise OptionError(
+            f"pretrained must be True, False, the tag of weights or the path of a weight file. Received: {pretrained!r}"
+        )
     current = catalog.current()
     entry = current.find("model", name)
     check_backend(entry)

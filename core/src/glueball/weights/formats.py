@@ -21,13 +21,14 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a weight file by name, in the file's order.
 
     Arrays are views of the mapped file where the format allows: cheap to open, read from disk when used, writable
-    without changing the file. Names are the file's own; ``load_into`` brings them into a network's form.
+    without changing the file. Names are the file's own; ``load_into`` brings them into a network's form. ``~`` at the
+    start of the path is the home folder.
 
     Raises:
         WeightsError: no such file, a suffix other than .params and .safetensors, a pickle (never opened, since that
             can run code), or a damaged file.
     """
-    path = Path(path)
+    path = _expanded(path)
     _check_suffix(path, "read")
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
@@ -47,7 +48,7 @@ def save(
             .params, which has no place for it.
         OSError: the file cannot be written, for example since the disk is full; an older file of that name is intact.
     """
-    path = Path(path)
+    path = _expanded(path)
     _check_suffix(path, "written")
     if not all(isinstance(name, str) for name in arrays):
         raise WeightsError(
@@ -62,6 +63,11 @@ def save(
     content = encode_safetensors(arrays, metadata)
     with atomic_write(path) as file:
         file.write(content)
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    # Unlike Path.expanduser, this leaves the home folder of a user who does not exist as it is: a file that is missing.
+    return Path(os.path.expanduser(path))
 
 
 def _check_suffix(path: Path, verb: str) -> None:

@@ -13,9 +13,10 @@ from glueball import backend
 from glueball.errors import WeightsError
 from glueball.weights.convert import from_torch
 from glueball.weights.formats import load
+from glueball.weights.listing import compressed
 from glueball.weights.names import Assignment, assign
 
-_SHOWN = 10
+_FLOATING = ("float16", "bfloat16", "float32", "float64")
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +45,25 @@ class Match:
     """(structural name, dtype of the network, dtype of the file)"""
 
 
+class MisfitError(WeightsError):
+    """A weight file does not fit a network. Its attributes hold all that the message lists, name by name."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    shapes: tuple[ShapeMisfit, ...] = ()
+    dtypes: tuple[tuple[str, str, str], ...] = ()
+    """(structural name, dtype of the network, dtype of the file)"""
+
+
+@attrs.frozen(kw_only=True)
+class Cures:
+    """What the caller who loads can do about each kind of misfit."""
+
+    missing: str = "allow_missing=True leaves missing parameters as they are"
+    unexpected: str = "ignore_extra=True ignores unexpected arrays"
+    dtypes: str = "cast_dtype=True converts the file's arrays"
+
+
 def load_into(
     network: Any,
     path_or_arrays: str | os.PathLike[str] | Mapping[str, np.ndarray],
@@ -63,7 +83,7 @@ def load_into(
 
     Raises:
         WeightsError: the file cannot be read, or does not fit: every missing and unexpected name and every shape and
-            dtype that differs is listed in one message.
+            dtype that differs is listed in one message, and in the attributes of the error, a MisfitError.
     """
     if isinstance(path_or_arrays, Mapping):
         arrays, source = path_or_arrays, source or "the given arrays"
@@ -112,32 +132,59 @@ def match(network: Any, arrays: Mapping[str, np.ndarray]) -> Match:
 
 
 def check(
-    found: Match, source: str, *, allow_missing: bool = False, ignore_extra: bool = False, cast_dtype: bool = False
+    found: Match,
+    source: str,
+    *,
+    allow_missing: bool = False,
+    ignore_extra: bool = False,
+    cast_dtype: bool = False,
+    cures: Cures | None = None,
 ) -> None:
-    """Raises WeightsError with everything in ``found`` that does not fit and is not allowed."""
+    """Raises MisfitError with everything in ``found`` that does not fit and is not allowed."""
+    cures = cures or Cures()
+    error = MisfitError()
     groups = []
-    cures = []
+    advice = []
     if found.missing and not allow_missing:
-        groups.append(_group("missing in the file", found.missing))
-        cures.append("allow_missing=True leaves missing parameters as they are")
+        error.missing = found.missing
+        groups.append(_group("missing in the file", {"": found.missing}))
+        advice.append(cures.missing)
     if found.unexpected and not ignore_extra:
-        groups.append(_group("unexpected in the file", found.unexpected))
-        cures.append("ignore_extra=True ignores unexpected arrays")
+        error.unexpected = found.unexpected
+        groups.append(_group("unexpected in the file", {"": found.unexpected}))
+        advice.append(cures.unexpected)
     if found.shapes:
-        lines = [f"{misfit.name}: network {misfit.expected}, file {misfit.received}" for misfit in found.shapes]
-        groups.append(_group("of another shape", lines))
-        cures.insert(0, _cure_for_shapes(found.shapes))
+        error.shapes = found.shapes
+        alike: dict[str, list[str]] = {}
+        for misfit in found.shapes:
+            alike.setdefault(f": network {misfit.expected}, file {misfit.received}", []).append(misfit.name)
+        groups.append(_group("of another shape", alike))
+        advice.insert(0, _cure_for_shapes(found.shapes))
     if found.dtypes and not cast_dtype:
-        lines = [f"{name}: network {expected}, file {received}" for name, expected, received in found.dtypes]
-        groups.append(_group("of another dtype", lines))
-        cures.append("cast_dtype=True converts the file's arrays")
+        error.dtypes = found.dtypes
+        alike = {}
+        for name, expected, received in found.dtypes:
+            alike.setdefault(f": network {expected}, file {received}", []).append(name)
+        groups.append(_group("of another dtype", alike))
+        advice.append(cures.dtypes)
     if not groups:
         return
     if not found.arrays and not found.shapes:
-        cures.insert(0, "no name fits at all: the file is of another model; build the model that it was saved from")
-    raise WeightsError(
-        f"{source} does not fit the network.\n" + "\n".join(groups) + "\nCure: " + "; ".join(cures) + "."
+        advice.insert(0, "no name fits at all: the file is of another model; build the model that it was saved from")
+    error.args = (
+        f"{source} does not fit the network.\n"
+        + "\n".join(groups)
+        # Several parameters may share one cure.
+        + "\nCure: "
+        + "; ".join(dict.fromkeys(advice))
+        + ".",
     )
+    raise error
+
+
+def is_floating(dtype: tuple[str, str, str]) -> bool:
+    """Whether a dtype misfit is between floating types, so that a conversion keeps what the weights mean."""
+    return dtype[1] in _FLOATING and dtype[2] in _FLOATING
 
 
 def apply(network: Any, found: Match) -> None:
@@ -172,11 +219,10 @@ def _cure_for_shapes(misfits: Sequence[ShapeMisfit]) -> str:
     )
 
 
-def _group(title: str, lines: Sequence[str]) -> str:
-    shown = [f"    {line}" for line in lines[:_SHOWN]]
-    if len(lines) > _SHOWN:
-        shown.append(f"    ... and {len(lines) - _SHOWN} more")
-    return "\n".join([f"  {len(lines)} {title}:", *shown])
+def _group(title: str, alike: Mapping[str, Sequence[str]]) -> str:
+    """A heading, and all names: those with one remark behind them together, in as few lines as name all of them."""
+    lines = [f"    {pattern}{remark}" for remark, names in alike.items() for pattern in compressed(names)]
+    return "\n".join([f"  {sum(map(len, alike.values()))} {title}:", *lines])
 
 
 def _shape_fits(expected: Sequence[int] | None, received: tuple[int, ...]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save as serialize
 
 from glueball.errors import WeightsError
-from glueball.weights.params import map_file, widen_bfloat16
+from glueball.weights.params import FILE_MAGIC, map_file, widen_bfloat16
 
 _BFLOAT16 = "BF16"
 _DTYPES: dict[str, np.dtype] = {
@@ -112,6 +112,12 @@ def _damaged(source: str, text: str) -> WeightsError:
 
 def _split(content: memoryview, source: str) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(content[:8], "little")
+    # The magic number could be the length of a header, but no header begins with the zeros that follow it there.
+    if length == FILE_MAGIC and bytes(content[8:16]) == bytes(8):
+        raise WeightsError(
+            f"{source} is named as a safetensors file and holds MXNet's .params format (it begins with "
+            f"{FILE_MAGIC:#x}). Rename it so that it ends in .params."
+        )
     if len(content) < 8 or length > min(len(content) - 8, _LARGEST_HEADER):
         raise WeightsError(
             f"{source} is not a safetensors file or is cut short: its first 8 bytes announce a header of {length} "
