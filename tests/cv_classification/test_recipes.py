@@ -106,6 +106,8 @@ def test_mixing_stops_before_the_end_and_labels_stay_soft() -> None:
         {"mixup": 0.5, "epochs": 2, "mixing_stops_before": 1},
         {"label_smoothing": 0.1},
         {"loss": Component(name="softmax_cross_entropy")},
+        {"loss": Component(name="softmax_cross_entropy"), "label_smoothing": 0.1},
+        {"loss": Component(name="softmax_cross_entropy"), "mixup": 0.5},
         {"distillation": DistillationSpec(teacher="cifar_resnet20_v2", pretrained=False)},
         {"ema_decay": 0.99, "accumulate": 2, "clip_norm": 1.0},
         {
@@ -119,7 +121,16 @@ def test_mixing_stops_before_the_end_and_labels_stay_soft() -> None:
             )
         },
     ],
-    ids=["mixup", "smoothing", "named loss", "distillation", "average", "steps"],
+    ids=[
+        "mixup",
+        "smoothing",
+        "named loss",
+        "smoothed named loss",
+        "mixed named loss",
+        "distillation",
+        "average",
+        "steps",
+    ],
 )
 def test_each_option_trains(tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = small_digits(**changes)
@@ -169,6 +180,85 @@ def test_the_loss_of_distillation_is_its_formula() -> None:
     hard = -np.log(softmax(logits)[np.arange(5), labels])
     soft = -(softmax(teacher / 4.0) * np.log(softmax(logits / 4.0))).sum(axis=1)
     np.testing.assert_allclose(backend.current().numpy(loss), 0.3 * hard + 0.7 * 16.0 * soft, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["loss=distillation"], r"takes scores, labels, teacher_probabilities.*set distillation\.teacher=NAME"),
+        (
+            ["loss=garden", "label_smoothing=.1"],
+            r"label_smoothing=0\.1 turn.*'garden'.*Set label_smoothing=0, or choose",
+        ),
+        (["loss=garden", "mixup=.1", "cutmix=1"], r"mixup=0\.1 and cutmix=1 turn.*Set mixup=0, cutmix=0"),
+        (
+            ["loss=softmax_cross_entropy", "loss.options.sparse_label=true", "mixup=.1"],
+            r"leave loss\.options\.sparse_label out",
+        ),
+        (["loss=softmax_cross_entropy", "loss.options.sparse_label=false"], r"Leave that option out"),
+    ],
+)
+def test_losses_that_do_not_fit_the_labels_are_refused(
+    monkeypatch: pytest.MonkeyPatch, assignments: list[str], message: str
+) -> None:
+    from glueball import nn
+
+    class HardLabelsOnly(nn.HybridBlock):
+        def hybrid_forward(self, F: Any, scores: Any, labels: Any) -> Any:
+            return F.pick(scores, labels)
+
+    recipe = build("digits").override(dict(text.split("=") for text in assignments))
+    current = catalog.current()
+    if recipe.loss is not None and recipe.loss.name == "garden":
+        entry = current.find("loss", "softmax_cross_entropy")
+        monkeypatch.setattr(current, "find", lambda kind, name: entry)
+        monkeypatch.setattr(current, "resolve", lambda entry: HardLabelsOnly)
+    task = ImageClassification(recipe)
+    with pytest.raises(OptionError, match=message):
+        task.training_graph(nn.Dense(10))
+
+
+def test_outputs_without_a_class_have_numbers(tmp_path: Path) -> None:
+    recipe = small_digits(model=ModelSpec(name="cifar_resnet20_v1", classes=12))
+    out = tmp_path / "run"
+    Trainer(recipe, out, quiet=True).fit()
+    description = json.loads((out / "run.json").read_text())
+    assert description["classes"][9:] == ["9", "class 10", "class 11"]
+    assert "2 more outputs" in (out / "log.jsonl").read_text()
+    assert len(glueball.load(out)(np.zeros((8, 8, 3), np.uint8), top=12)) == 12
+    # Runs of earlier versions name the classes of the data only.
+    (out / "run.json").write_text(json.dumps({**description, "classes": description["classes"][:10]}))
+    answers = glueball.load(out)(np.zeros((8, 8, 3), np.uint8), top=12)
+    assert {answer.label for answer in answers} == set(description["classes"])
+
+
+def test_remarks_name_the_classes_and_every_split(tmp_path: Path) -> None:
+    names = [f"kind{number:02d}" for number in range(12)]
+    for part, count in (("train", 2), ("val", 1), ("test", 1)):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8)).save(tmp_path / part / name / f"{number}.png")
+    task = ImageClassification(glueball.get_recipe("image-folder", data=str(tmp_path)))
+    train, validation, test = task.remarks()
+    assert train.startswith("train data: 24 pictures of 12 classes (kind00, kind01, ")
+    assert "kind07, ... (12)), the folder train of" in train
+    assert validation.startswith("validation data: 12 pictures, the folder val of")
+    assert test.startswith("test data: 12 pictures, the folder test of")
+
+
+def test_data_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in glueball.list_recipes(plugin=PLUGIN):
+        function = catalog.current().resolve(catalog.current().find("recipe", name))
+        options = inspect.signature(function).parameters
+        if "data" not in options:
+            continue
+        for records in (False, True) if "records" in options else (False,):
+            recipe = glueball.get_recipe(name, data="pictures", **({"records": True} if records else {}))
+            for component in (recipe.data.train, recipe.data.validation):
+                root = component.options.get("root") or component.options["path"]
+                assert root.startswith(str(tmp_path / "pictures"))
 
 
 def test_a_model_with_too_few_classes_is_refused(tmp_path: Path) -> None:
@@ -248,3 +338,15 @@ def test_the_sheet_marks_what_is_wrong(tmp_path: Path) -> None:
     assert red in colors("dog")
     assert red not in colors("cat")
     assert red not in colors(None)
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.jpeg", "JPEG"), ("a.gif", None)])
+def test_the_suffix_of_the_sheet_decides_its_format(tmp_path: Path, name: str, format: str | None) -> None:
+    tile = sheet.Tile(image=np.zeros((8, 8, 3), np.uint8), predicted="cat", probability=0.9)
+    if format is None:
+        with pytest.raises(OptionError, match=r"\.png, \.jpg"):
+            sheet.draw([tile], tmp_path / name, "a title")
+        return
+    sheet.draw([tile], tmp_path / name, "a title")
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == format

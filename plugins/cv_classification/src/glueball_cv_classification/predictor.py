@@ -86,7 +86,7 @@ class ImageClassifier:
         return softmax(logits).reshape(len(samples), crops, -1).mean(axis=1)
 
     def draw(self, answers: Sequence[tuple[Any, Sequence[Prediction]]], path: str | os.PathLike[str]) -> None:
-        """Draws pictures with their answers into a PNG file."""
+        """Draws pictures with their answers into a file; its suffix, .png or .jpg, decides the format."""
         from . import sheet
 
         tiles = [
@@ -154,5 +154,11 @@ def _is_single(pictures: Any) -> bool:
 
 
 def class_names(description: Mapping[str, Any]) -> list[str]:
-    """The class names that a run keeps."""
-    return [str(name) for name in description["classes"]]
+    """A name for each output of a run's network."""
+    names = [str(name) for name in description["classes"]]
+    return output_names(names, description["model"]["classes"])
+
+
+def output_names(classes: Sequence[str], outputs: int) -> list[str]:
+    """The class names, and numbered ones for outputs that no class of the training data stands for."""
+    return [*classes, *(f"class {index}" for index in range(len(classes), outputs))]

@@ -9,16 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from glueball.errors import OptionError
 from glueball.files import atomic_write
 
 _RIGHT, _WRONG, _INK, _FAINT, _TRACK = "#2f855a", "#c53030", "#1f2933", "#616e7c", "#e4e7eb"
 _TILE, _GAP, _TEXT, _TOP = 144, 14, 46, 52
+_FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG", "optimize": True},
+    ".jpg": {"format": "JPEG", "quality": 92},
+    ".jpeg": {"format": "JPEG", "quality": 92},
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +46,14 @@ class Tile:
 
 
 def draw(tiles: Sequence[Tile], path: str | os.PathLike[str], title: str, columns: int = 8) -> None:
-    """Draws the tiles in a grid into a PNG file."""
+    """Draws the tiles in a grid into a file.
+
+    Raises:
+        OptionError: the suffix of the file is neither .png nor .jpg (or .jpeg), so its format is not known.
+    """
+    saving = _FORMATS.get(Path(path).suffix.lower())
+    if saving is None:
+        raise OptionError(f"Pictures are drawn as {', '.join(_FORMATS)}. Received: {path}. Change the suffix.")
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
     # A sheet of one or two tiles still has room for its title.
@@ -55,7 +69,7 @@ def draw(tiles: Sequence[Tile], path: str | os.PathLike[str], title: str, column
         top = _TOP + index // columns * (_TILE + _TEXT + _GAP)
         _draw_tile(sheet, canvas, tile, left, top)
     with atomic_write(path) as file:
-        sheet.save(file, format="PNG", optimize=True)
+        sheet.save(file, **saving)
 
 
 def _draw_tile(sheet: Image.Image, canvas: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:

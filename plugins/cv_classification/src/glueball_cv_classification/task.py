@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from glueball.engine import Component, Recipe, Task
+from glueball.engine import Component, DataSpec, Recipe, Task
 from glueball.errors import DataError, OptionError
 
 from .metrics import CrossEntropy
-from .predictor import ImageClassifier, class_names, read_picture, softmax
+from .predictor import ImageClassifier, class_names, output_names, read_picture, softmax
 from .transforms import Compose, CutMix, MixUp, MixUpOrCutMix, SoftLabels
 
 _SHEET_PICTURES = 32
@@ -40,7 +41,9 @@ class ImageClassification(Task):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the labels."""
-        names = tuple(str(name) for name in self.source("train").classes)
+        # Who names the classes need not have training data: a run is measured on data that hold a test part only.
+        given = self.recipe.data.train.options.get("classes")
+        names = tuple(str(name) for name in given or self.source("train").classes)
         wanted = self.recipe.model.classes
         if wanted is not None and wanted < len(names):
             raise OptionError(
@@ -60,7 +63,10 @@ class ImageClassification(Task):
         if source is None:
             return None
         if not len(source):
-            raise DataError(f"The {split} data hold no pictures: {source!r}.")
+            raise DataError(
+                f"The {split} data hold no pictures: {source!r}. Expected at least one. Add pictures, or name other "
+                "data."
+            )
         if split != "train" and tuple(map(str, source.classes)) != self.classes:
             raise DataError(
                 f"The {split} data have other classes than the training data. "
@@ -95,10 +101,19 @@ class ImageClassification(Task):
 
     def remarks(self) -> list[str]:
         notes = []
-        for split in ("train", "validation"):
-            summary = getattr(self.source(split), "summary", "")
-            if summary:
-                notes.append(f"{split} data: {len(self.source(split))} pictures, {summary}")
+        for split in ("train", "validation", "test"):
+            if self.resolved_split(split) != split or self.source(split) is None:
+                continue
+            source = self.source(split)
+            # Whoever sees the names notices when they are no classes but, say, the parts of a data set.
+            parts = [f"{len(source)} picture{'' if len(source) == 1 else 's'}"]
+            if split == "train":
+                parts[0] += f" of {len(self.classes)} classes ({_some(self.classes)})"
+                if self.num_classes > len(self.classes):
+                    parts.append(f"{self.num_classes - len(self.classes)} more outputs of the network have no pictures")
+            if summary := getattr(source, "summary", ""):
+                parts.append(summary)
+            notes.append(f"{split} data: {', '.join(parts)}")
         return notes
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -174,7 +189,7 @@ class ImageClassification(Task):
         spec = self.recipe.model
         return {
             "model": {"name": spec.name, "options": dict(spec.options), "classes": self.num_classes},
-            "classes": list(self.classes),
+            "classes": output_names(self.classes, self.num_classes),
             "preprocessing": [attrs.asdict(step) for step in self.recipe.transforms.evaluation],
         }
 
@@ -199,6 +214,7 @@ class ImageClassification(Task):
         if source is None:
             return "there are no held-out data"
         transform = build_transform(self.recipe.transforms.evaluation)
+        names = output_names(self.classes, self.num_classes)
         tiles = []
         # Spread over the whole set, because data sets are often sorted by class.
         chosen = np.unique(np.linspace(0, len(source) - 1, min(len(source), 8 * _SHEET_PICTURES)).astype(int))
@@ -219,9 +235,9 @@ class ImageClassification(Task):
                 tiles.append(
                     sheet.Tile(
                         image=image,
-                        predicted=self.classes[best],
+                        predicted=names[best],
                         probability=float(row[best]),
-                        expected=self.classes[int(label)],
+                        expected=names[int(label)],
                     )
                 )
         wrong = [tile for tile in tiles if tile.is_wrong][:_SHEET_WRONG]
@@ -235,11 +251,13 @@ class ImageClassification(Task):
     @classmethod
     def retarget(cls, recipe: Recipe, description: Mapping[str, Any], data: str) -> Recipe:
         # The run's own classes decide what a label means, whatever folders the other data have.
-        options = {"root": data, "classes": class_names(description)}
-        folder = Path(data)
-        has_parts = folder.is_dir() and any((folder / name).is_dir() for name in ("val", "valid", "validation", "test"))
-        component = Component(name="image_folder", options={**options, "split": "val" if has_parts else "all"})
-        return attrs.evolve(recipe, data=attrs.evolve(recipe.data, train=component, validation=None, test=component))
+        # Nothing is trained on, so nothing needs to be held out of what the folder does not divide itself.
+        options = {"root": os.path.abspath(data), "classes": class_names(description), "val_fraction": None}
+
+        def part(split: str) -> Component:
+            return Component(name="image_folder", options={**options, "split": split})
+
+        return attrs.evolve(recipe, data=DataSpec(train=part("train"), validation=part("val"), test=part("test")))
 
 
 def build_transform(steps: Sequence[Component]) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from glueball.backend.base import OptimizerSpec
 from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, TransformSpec
 
+from .paths import absolute
+
 
 def _data(data: str | None) -> DataSpec:
-    root = {} if data is None else {"root": data}
+    root = {} if data is None else {"root": absolute(data)}
     return DataSpec(
         train=Component(name="cifar10", options={"split": "train", **root}),
         validation=Component(name="cifar10", options={"split": "test", **root}),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from glueball.backend.base import OptimizerSpec
 from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, TransformSpec
 
+from ..datasets.folder import has_test_part
+from .paths import absolute
+
 
 def image_folder(
     data: str, model: str = "resnet18_v1b", pretrained: str | bool = False, size: int = 224, holdout: float = 0.2
@@ -12,9 +15,11 @@ def image_folder(
     """Trains any classifier on ``data/<class>/<picture>``, or on ``data/train`` and ``data/val`` of such.
 
     Without a held-out folder the share ``holdout`` of every class is held out, by file name: the same files every time.
+    A folder ``data/test`` beside ``data/val`` is kept for ``glueball evaluate``.
     The rates differ: trained weights are adapted gently, fresh ones need larger steps.
     """
-    options = {"root": data, "val_fraction": holdout}
+    root = absolute(data)
+    options = {"root": root, "val_fraction": holdout}
     adapting = bool(pretrained)
     return Recipe(
         name="image-folder",
@@ -23,6 +28,7 @@ def image_folder(
         data=DataSpec(
             train=Component(name="image_folder", options={**options, "split": "train"}),
             validation=Component(name="image_folder", options={**options, "split": "val"}),
+            test=Component(name="image_folder", options={**options, "split": "test"}) if has_test_part(root) else None,
         ),
         transforms=TransformSpec(
             train=(Component(name="imagenet_train", options={"size": size, "scale": [0.25, 1.0], "lighting": 0.0}),),

@@ -16,15 +16,17 @@ from glueball.engine import (
     TransformSpec,
 )
 
+from .paths import absolute
+
 
 def _data(data: str | None, records: bool) -> DataSpec:
     if records:
-        folder = "." if data is None else data
+        folder = absolute("." if data is None else data)
         return DataSpec(
             train=Component(name="image_record", options={"path": f"{folder}/train.rec"}),
             validation=Component(name="image_record", options={"path": f"{folder}/val.rec"}),
         )
-    root = {} if data is None else {"root": data}
+    root = {} if data is None else {"root": absolute(data)}
     return DataSpec(
         train=Component(name="imagenet", options={"split": "train", **root}),
         validation=Component(name="imagenet", options={"split": "val", **root}),

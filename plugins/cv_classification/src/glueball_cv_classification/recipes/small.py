@@ -5,6 +5,8 @@ from __future__ import annotations
 from glueball.backend.base import OptimizerSpec
 from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, TransformSpec
 
+from .paths import absolute
+
 
 def digits() -> Recipe:
     """A small ResNet on 1,438 digits that come with scikit-learn, enlarged to 16x16; 359 others are held out."""
@@ -41,7 +43,7 @@ def fashion_mnist(data: str | None = None) -> Recipe:
 
 
 def _idx(name: str, dataset: str, data: str | None, *, flip: float, epochs: int) -> Recipe:
-    root = {} if data is None else {"root": data}
+    root = {} if data is None else {"root": absolute(data)}
     return Recipe(
         name=name,
         task="image_classification",
