@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import sys
+import threading
 import zlib
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glueball.data import images
+from glueball.data import images, jpeg
 from glueball.errors import DataError, OptionError, PluginError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow comes with the image plugins")
@@ -117,6 +119,144 @@ def test_truncated_and_damaged_pictures_name_the_file(any_decoder, tmp_path, for
         images.decode(tmp_path / "none.jpg")
     with pytest.raises(DataError, match="not a picture"):
         images.decode(b"text", name="a.txt")
+
+
+def _insert(data, position, extra):
+    return data[:position] + extra + data[position:]
+
+
+def _scan(data):
+    """Where the compressed data begin."""
+    start = data.index(b"\xff\xda")
+    return start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+
+
+JPEG_OPTIONS = [
+    {},
+    {"progressive": True},
+    {"restart_marker_blocks": 5},
+    {"restart_marker_rows": 1, "progressive": True},
+    {"subsampling": 1},
+]
+
+
+@pytest.mark.parametrize("options", JPEG_OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", ["RGB", "L", "CMYK"])
+def test_half_a_jpeg_with_an_end_marker_is_damaged(any_decoder, options, kind):
+    data = _save(Image.fromarray(_picture(200, 300)).convert(kind), **options)
+    for end in (_scan(data) + 40, len(data) // 2, len(data) * 3 // 4):
+        with pytest.raises(DataError, match=r"half\.jpg: .*(damaged|cut short)"):
+            images.decode(data[:end].rstrip(b"\xff") + b"\xff\xd9", name="half.jpg")
+    for at_least in ((100, 150), (25, 40)):
+        with pytest.raises(DataError, match=r"half\.jpg"):
+            images.decode(data[: len(data) // 2].rstrip(b"\xff") + b"\xff\xd9", name="half.jpg", at_least=at_least)
+
+
+def test_overwritten_bytes_in_a_jpeg_are_damage(monkeypatch):
+    if images._optional("simplejpeg") is None:
+        pytest.skip("without simplejpeg only part of such damage is seen")
+    monkeypatch.setenv("GLUEBALL_IMAGE_DECODER", "simplejpeg")
+    generator = np.random.default_rng(0)
+    for seed in range(60):
+        data = bytearray(_save(_picture(160, 200, seed), quality=int(generator.integers(60, 95))))
+        start = int(generator.integers(_scan(bytes(data)), len(data) - 210))
+        data[start : start + 200] = bytes(200)
+        with pytest.raises(DataError, match=r"z\.jpg: the picture is damaged or cut short: Corrupt JPEG data"):
+            images.decode(bytes(data), name="z.jpg")
+
+
+@pytest.mark.parametrize("options", JPEG_OPTIONS, ids=str)
+def test_oddities_that_leave_the_pixels_whole_are_no_damage(any_decoder, options):
+    data = _save(_picture(), exif=_orientation(6), **options)
+    expected = images.decode(data)
+    table = data.index(b"\xff\xdb")
+    scan = _scan(data)
+    odd = {
+        "bytes between segments": _insert(data, table, b"\0\1\2"),
+        "bytes before the scan": _insert(data, data.index(b"\xff\xda"), b"\7\7\7\7"),
+        "fill bytes before a segment": _insert(data, table, b"\xff\xff\xff"),
+        "padding before the end": data[:-2] + bytes(40) + data[-2:],
+        "a byte before the end": data[:-2] + b"\0\0\0\0\0\1\2\3" + data[-2:],
+        "fill bytes before the end": data[:-2] + b"\xff" * 9 + data[-2:],
+        "bytes behind the end": data + b"garbage" * 100,
+        "another picture behind the end": data + _save(_picture(seed=1)),
+        "a comment": _insert(data, table, b"\xff\xfe\0\6\xff\xd9ab"),
+        "both ends": _insert(data[:-2] + bytes(9) + data[-2:], table, b"\0\1"),
+    }
+    assert scan > table
+    for name, content in odd.items():
+        np.testing.assert_array_equal(images.decode(content), expected, err_msg=name)
+        with pytest.raises(DataError):
+            images.decode(content[: len(data) // 2] + b"\xff\xd9")
+
+
+def test_whole_jpegs_of_any_make_are_no_damage(any_decoder):
+    generator = np.random.default_rng(0)
+    for number in range(120):
+        height, width = generator.integers(1, 70, 2).tolist()
+        image = _picture(height, width, number)
+        if number % 3 == 0:
+            image[height // 2 :] = 128  # what libjpeg gives to missing blocks
+        kind = ("RGB", "L", "CMYK")[number % 3 if number % 2 else 0]
+        options = {
+            "quality": int(generator.integers(5, 100)),
+            "subsampling": number % 3,
+            "progressive": number % 5 == 0,
+        }
+        if number % 4 == 0:
+            options["restart_marker_blocks"] = int(generator.integers(1, 9))
+        data = _save(Image.fromarray(image).convert(kind), **options)
+        assert images.decode(data).shape == (height, width, 3)
+        assert jpeg.flaw(data) is None
+        assert jpeg.end_of(data) == len(data) - 2
+
+
+def test_a_progressive_picture_that_lacks_scans_is_damaged(any_decoder):
+    data = _save(_picture(200, 300), progressive=True)
+    scans = [found.start() for found in re.finditer(b"\xff\xda", data)]
+    assert len(scans) > 3
+    for start in scans[1:]:
+        # Up to the tables of the next scan: every scan that is there is whole.
+        cut = data.rindex(b"\xff\xc4", 0, start) if b"\xff\xc4" in data[start - 60 : start] else start
+        with pytest.raises(DataError, match="scans are missing"):
+            images.decode(data[:cut] + b"\xff\xd9")
+
+
+def test_pillows_own_limit_does_not_stand_in_the_way(any_decoder, monkeypatch):
+    whole = {format: _save(_picture(), format) for format in ("PNG", "WEBP", "GIF", "TIFF", "JPEG")}
+    expected = {format: images.decode(data) for format, data in whole.items()}
+    for limit in (1000, 4000):  # Pillow raises beyond twice its limit and warns beyond once
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        for format, data in whole.items():
+            np.testing.assert_array_equal(images.decode(data), expected[format])
+            with pytest.raises(DataError, match="limit of 5,000"):
+                images.decode(data, pixel_limit=5000)
+        with pytest.raises((Image.DecompressionBombError, Image.DecompressionBombWarning)):
+            Image.open(io.BytesIO(whole["PNG"]))  # everybody else's limit is as it was
+
+
+def test_pillows_limit_holds_for_other_threads_meanwhile(monkeypatch):
+    data = _save(_picture(), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    refused = []
+
+    def open_elsewhere():
+        try:
+            Image.open(io.BytesIO(data))
+        except Image.DecompressionBombError:
+            refused.append(True)
+
+    original = images._check_pixels
+
+    def check_while_another_thread_opens(*arguments):
+        thread = threading.Thread(target=open_elsewhere)
+        thread.start()
+        thread.join()
+        original(*arguments)
+
+    monkeypatch.setattr(images, "_check_pixels", check_while_another_thread_opens)
+    assert images.decode(data).shape == (61, 90, 3)
+    assert refused == [True]
 
 
 def _png_bomb(side):

@@ -6,11 +6,19 @@ A picture is a NumPy array of shape (height, width, 3), uint8, RGB. Whatever dec
 - Transparency is dropped, palettes and CMYK become RGB, grey becomes three equal channels, 16-bit channels keep their
   upper 8 bits, and of an animation the first frame counts.
 - A picture with more pixels than the limit is refused from its header, before memory is asked for.
-- A truncated or damaged picture is an error that names the file, never half a picture.
+- A truncated or damaged picture is an error that names the file, never half a picture, as far as damage can be seen.
+  Oddities that leave the pixels whole (bytes between segments, padding, bytes behind the end) are none.
 
 JPEG is decoded by simplejpeg or OpenCV where installed, since they are faster than Pillow and, resting on the same
-library, give the same pixels; Pillow decodes everything else and has the last word on damaged files. Pillow comes with
-the image plugins, not with the core, and is imported at the first use.
+library, give the same pixels; Pillow decodes everything else. Pillow comes with the image plugins, not with the core,
+and is imported at the first use.
+
+How much damage to a JPEG is seen depends on the decoder. simplejpeg hands on what libjpeg notices: data that end early
+or late, codes that do not exist, restart markers out of order. Pillow and OpenCV keep that to themselves, so with them
+an error is: a missing end marker, restart markers that do not fit the size, scans that a picture lacks, and compressed
+data that end before the last corner. With them, bytes that were changed so that the data last until there or longer are
+not seen; install simplejpeg where files cannot be trusted. No decoder sees changed bytes that are valid codes for
+exactly as many pixels: JPEG has no checksums.
 """
 
 from __future__ import annotations
@@ -20,7 +28,9 @@ import importlib
 import importlib.util
 import io
 import os
+import re
 import struct
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+from glueball.data import jpeg
 from glueball.errors import DataError, OptionError, PluginError
 
 MAX_PIXELS = 89_478_485
@@ -46,10 +57,42 @@ Box = tuple[int, int, int, int]
 _MODULES = {"simplejpeg": "simplejpeg", "opencv": "cv2", "pillow": "PIL"}
 
 
+class _OwnLimit(threading.local):
+    """The limit of pixels of the picture that this thread decodes; None outside of ``decode``."""
+
+    pixels: int | None = None
+
+
+_own_limit = _OwnLimit()
+
+
+def _use_own_limit(pillow: Any) -> None:
+    """Makes Pillow ask for our limit within ``decode``, and for its own everywhere else.
+
+    Pillow's limit is a global of its module. To set it for one call would lift it for all threads of the program.
+    """
+    original = getattr(pillow, "_decompression_bomb_check", None)
+    if original is None or hasattr(original, "glueball_original"):
+        return
+
+    @functools.wraps(original)
+    def check(size: Size, *arguments: Any, **options: Any) -> None:
+        limit = _own_limit.pixels
+        if limit is None:
+            original(size, *arguments, **options)
+        elif max(1, size[0]) * max(1, size[1]) > limit:
+            raise pillow.DecompressionBombError(f"{size[0]} x {size[1]} pixels")
+
+    check.glueball_original = original  # type: ignore[attr-defined]
+    pillow._decompression_bomb_check = check
+
+
 @functools.cache
 def _pillow() -> ModuleType:
     try:
-        return importlib.import_module("PIL.Image")
+        pillow = importlib.import_module("PIL.Image")
+        _use_own_limit(pillow)
+        return pillow
     except ImportError as error:
         raise PluginError(
             "Decoding pictures needs Pillow, which is not installed here. The image plugins bring it: "
@@ -105,56 +148,6 @@ def max_pixels() -> int:
     return int(text)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Headers
-
-
-def _exif_orientation(block: bytes) -> int:
-    """The orientation (1 to 8) in a TIFF block as EXIF holds it; 1 where there is none or the block is damaged."""
-    order = {b"II": "<", b"MM": ">"}.get(bytes(block[:2]))
-    if order is None or len(block) < 8:
-        return 1
-    (start,) = struct.unpack_from(order + "I", block, 4)
-    if start + 2 > len(block):
-        return 1
-    (count,) = struct.unpack_from(order + "H", block, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
-        tag, kind = struct.unpack_from(order + "HH", block, entry)
-        if tag == 0x0112 and kind == 3:
-            (value,) = struct.unpack_from(order + "H", block, entry + 8)
-            return value if 1 <= value <= 8 else 1
-    return 1
-
-
-def _scan_jpeg(data: bytes) -> tuple[int, int, int, int] | None:
-    """(height, width, components, orientation) from the markers before the first scan; None if they are damaged."""
-    position, orientation, end = 2, 1, len(data)
-    while position + 4 <= end:
-        if data[position] != 0xFF:
-            return None
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding between segments
-            position += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            position += 2
-            continue
-        length = data[position + 2] << 8 | data[position + 3]
-        body = position + 4
-        # SOF0 to SOF15 except DHT, JPG and DAC, which share the range.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if body + 6 > end:
-                return None
-            height, width = data[body + 1] << 8 | data[body + 2], data[body + 3] << 8 | data[body + 4]
-            return height, width, data[body + 5], orientation
-        if marker in (0xDA, 0xD9) or length < 2:
-            return None
-        if marker == 0xE1 and data[body : body + 6] == b"Exif\0\0":
-            orientation = _exif_orientation(data[body + 6 : position + 2 + length])
-        position += 2 + length
-    return None
-
-
 def _check_pixels(height: int, width: int, limit: int, name: str) -> None:
     if height * width > limit:
         raise DataError(
@@ -181,18 +174,16 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
 # Decoding and encoding
 
 
-def _decode_pillow(
-    data: bytes, name: str, limit: int, orient: bool, orientation: int | None, at_least: Size | None
-) -> np.ndarray:
-    """Decodes any format; ``orientation`` is what a JPEG's header says, None leaves it to Pillow to find out."""
+def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: Size | None = None) -> np.ndarray:
+    """Decodes any format; ``orient`` applies the orientation that Pillow finds, ``at_least`` is for JPEG."""
     pillow = _pillow()
+    _own_limit.pixels = limit
     try:
         image = pillow.open(io.BytesIO(data))
         _check_pixels(image.height, image.width, limit, name)
         if at_least is not None and image.format == "JPEG":
-            # (width, height) of the stored picture, which lies on its side with orientations 5 to 8.
-            image.draft("RGB", at_least if orient and (orientation or 1) >= 5 else at_least[::-1])
-        if orient and orientation is None:
+            image.draft("RGB", at_least[::-1])
+        if orient:
             transpose = importlib.import_module("PIL.ImageOps").exif_transpose
             image = transpose(image) or image
         if image.mode == "F":
@@ -209,8 +200,7 @@ def _decode_pillow(
             image = image.convert("RGBA")
         if image.mode != "RGB":
             image = image.convert("RGB")
-        pixels = np.array(image)
-        return _turn(pixels, orientation) if orient and orientation is not None else pixels
+        return np.array(image)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise DataError(
             f"{name}: the picture has more pixels than the limit of {limit:,} ({error}). If the file can be trusted, "
@@ -223,6 +213,8 @@ def _decode_pillow(
     # Pillow's format plugins raise what their parsers stumble over; all of it means that the file is damaged.
     except (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{name}: the picture is damaged or cut short: {error}.") from error
+    finally:
+        _own_limit.pixels = None
 
 
 def _reduced(size: Size, at_least: Size) -> Size:
@@ -237,24 +229,81 @@ def _reduced(size: Size, at_least: Size) -> Size:
     return size
 
 
-def _decode_jpeg(data: bytes, with_decoder: str, at_least: Size | None) -> np.ndarray | None:
-    """RGB before orientation, or None when Pillow shall decide whether the file is damaged."""
-    if with_decoder == "simplejpeg":
-        simplejpeg = _optional("simplejpeg")
-        height, width = at_least or (0, 0)
+# What libjpeg says of a picture whose pixels are not what was saved. It warns of harmless things too.
+_DAMAGE = re.compile("Corrupt JPEG data: (?!bad ICC)|Premature end of JPEG file|Inconsistent progression sequence")
+_STRAY_BYTES = re.compile("([0-9]+) extraneous bytes before marker 0x([0-9a-f]{2})")
+
+# Bits that mean something as codes of any Huffman table, and no marker.
+_FILLER = b"\x35\xac\x53\x9a\x6d\x17" * 16
+
+
+def _decode_strictly(data: bytes, name: str, at_least: Size | None) -> np.ndarray | None:
+    """What simplejpeg makes of a JPEG; None where it cannot tell damage from what it does not know.
+
+    Raises:
+        DataError: libjpeg found damage.
+    """
+    simplejpeg = _optional("simplejpeg")
+    height, width = at_least or (0, 0)
+    remaining = data
+    # libjpeg tells its first finding only, so the harmless one is taken away and the rest looked at again.
+    for _ in range(8):
         try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=height, min_width=width)
-        except ValueError:
+            return simplejpeg.decode_jpeg(remaining, colorspace="RGB", min_height=height, min_width=width)
+        except ValueError as error:
+            message = str(error)
+        stray = _STRAY_BYTES.search(message)
+        cleaned = jpeg.without_stray_bytes(remaining, int(stray[1]), int(stray[2], 16)) if stray else None
+        if cleaned is None:
+            if _DAMAGE.search(message):
+                raise DataError(f"{name}: the picture is damaged or cut short: {message}.")
             return None
-    # OpenCV fills what is missing of a truncated file with grey and says nothing, so the end is checked here.
-    if data.rfind(b"\xff\xd9", -64) < 0:
-        return None
+        remaining = cleaned
+    raise DataError(f"{name}: the picture is damaged: {message}.")
+
+
+def _decode_opencv(data: bytes) -> np.ndarray | None:
+    """RGB before orientation, or None where OpenCV cannot decode it."""
     cv2 = _optional("cv2")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # beyond its own limits of size
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode_jpeg(
+    data: bytes, header: jpeg.Header, name: str, limit: int, with_decoder: str, at_least: Size | None
+) -> np.ndarray:
+    """RGB before orientation. ``at_least`` is (height, width) of the picture as it is stored."""
+    # The fast decoders do not know Adobe's inverted CMYK.
+    plain = header.components in (1, 3)
+    strict = with_decoder == "simplejpeg" and plain
+    # The markers of sequential pictures tell nothing that simplejpeg does not see.
+    flaw = jpeg.flaw(data) if header.progressive or not strict else None
+    if flaw is not None:
+        raise DataError(f"{name}: the picture is damaged or cut short: {flaw}.")
+    if strict:
+        wanted = None if at_least is None else _reduced((header.height, header.width), at_least)
+        image = _decode_strictly(data, name, wanted)
+        if image is not None:
+            return image
+
+    def decode_leniently(content: bytes) -> np.ndarray:
+        image = _decode_opencv(content) if with_decoder == "opencv" and plain else None
+        return _decode_pillow(content, name, limit, False, at_least) if image is None else image
+
+    image = decode_leniently(data)
+    # libjpeg gives mid-grey to what was never sent of a sequential picture. Whether the last corner is grey or empty
+    # shows when more data follow: a picture that is whole has no use for them. Pictures whose gaps look otherwise are
+    # rare enough to decode each twice.
+    if header.progressive or not plain or (image[-1, -1] == 128).all():
+        end = jpeg.end_of(data)
+        # The marker may be preceded by any number of 0xFF, which would make markers of the filler.
+        longer = data[:end].rstrip(b"\xff") + _FILLER + data[end:]
+        if not np.array_equal(decode_leniently(longer), image):
+            raise DataError(f"{name}: the picture is cut short: its compressed data end early.")
+    return image
 
 
 def decode(
@@ -291,22 +340,14 @@ def decode(
     if not data:
         raise DataError(f"{name}: the file is empty.")
     limit = max_pixels() if pixel_limit is None else pixel_limit
-    orientation: int | None = None
-    if data[:2] == b"\xff\xd8":
-        header = _scan_jpeg(data)
-        chosen = decoder()
-        if header is not None:
-            height, width, components, orientation = header
-            _check_pixels(height, width, limit, name)
-            # The fast decoders do not know Adobe's inverted CMYK.
-            if chosen != "pillow" and components in (1, 3):
-                wanted = None
-                if at_least is not None:
-                    wanted = _reduced((height, width), at_least[::-1] if orient and orientation >= 5 else at_least)
-                image = _decode_jpeg(data, chosen, wanted)
-                if image is not None:
-                    return _turn(image, orientation) if orient else image
-    return _decode_pillow(data, name, limit, orient, orientation, at_least)
+    header = jpeg.read_header(data) if data[:2] == b"\xff\xd8" else None
+    if header is None:
+        return _decode_pillow(data, name, limit, orient)
+    _check_pixels(header.height, header.width, limit, name)
+    if at_least is not None and orient and header.lies_on_its_side:
+        at_least = at_least[::-1]
+    image = _decode_jpeg(data, header, name, limit, decoder(), at_least)
+    return _turn(image, header.orientation) if orient else image
 
 
 def encode(image: np.ndarray, format: str = "jpg", quality: int = 95) -> bytes:
@@ -363,11 +404,13 @@ class EncodedImage:
     def shape(self) -> tuple[int, int, int]:
         """(height, width, 3) as it will be decoded, from the header where it is a JPEG."""
         if self._shape is None:
-            header = _scan_jpeg(self.data) if self.data[:2] == b"\xff\xd8" else None
+            header = jpeg.read_header(self.data) if self.data[:2] == b"\xff\xd8" else None
             if header is None:
                 height, width = self.decode().shape[:2]
             else:
-                height, width = header[:2] if header[3] < 5 else header[1::-1]
+                height, width = header.height, header.width
+                if header.lies_on_its_side:
+                    height, width = width, height
                 _check_pixels(height, width, max_pixels(), self.name)
             self._shape = (height, width, 3)
         return self._shape
