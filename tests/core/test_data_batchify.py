@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from glueball.data import batchify
+from glueball.data import DataLoader, SimpleDataset, batchify
 from glueball.errors import DataError, OptionError
 
 
@@ -22,6 +22,18 @@ def test_stack_types():
     assert stack([np.zeros((2, 3), np.uint8)] * 4).shape == (4, 2, 3)
     assert batchify.Stack(np.int32)([1, 2]).dtype == np.int32
     assert stack([np.int32(1), np.float32(2)]).dtype == np.result_type(np.int32, np.float32)
+
+
+def test_the_type_of_a_batch_does_not_depend_on_the_order_of_its_samples():
+    for samples in ([1, 2.5], [2.5, 1], [True, 2.5], [[1, 2], [2.5, 1]], [(1,), [2.5]]):
+        assert batchify.Stack()(samples).dtype == np.float32
+        assert batchify.Pad()([[1], [2.5, 3]]).dtype == np.float32
+    assert [batch.dtype for batch in DataLoader(SimpleDataset([1, 2.5, 2.5, 1]), 2)] == [np.float32] * 2
+    # Somebody who chose a type keeps it.
+    for samples in ([1.0, np.float64(2)], [np.float64(2), 1.0], [[np.float64(1)], [2.0]], [np.array(1.0), 2.0]):
+        assert batchify.Stack()(samples).dtype == np.float64
+    assert batchify.Stack(np.float64)([1, 2.5]).dtype == np.float64
+    assert batchify.Stack()([1, 2]).dtype == np.int64
 
 
 def test_stack_names_the_sample_that_does_not_fit():

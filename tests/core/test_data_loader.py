@@ -268,6 +268,18 @@ def test_options_that_cannot_be_used(options, message):
         DataLoader([1, 2], **options)
 
 
+def test_counts_are_integers():
+    numpy_counts = {"batch_size": np.int64(1), "seed": np.int32(3), "workers": np.int8(1), "prefetch": np.int64(2)}
+    with DataLoader([1, 2], **numpy_counts) as loader:
+        assert len(list(loader)) == 2
+        assert type(loader.state_dict()["seed"]) is int
+    for name, value in (("batch_size", 2.0), ("seed", 1.5), ("seed", True), ("workers", 1.0), ("prefetch", "2")):
+        with pytest.raises(OptionError, match=rf"{name} is an integer of at least \d. Received: {value!r}"):
+            DataLoader([1, 2], **{"batch_size": 1, name: value})
+    with pytest.raises(OptionError, match="epoch is an integer"):
+        DataLoader([1, 2], 1).set_epoch(1.5)
+
+
 def test_own_samplers_and_batch_samplers():
     assert [batch.tolist() for batch in DataLoader([5, 6, 7], 2, sampler=[2, 0])] == [[7, 5]]
     assert [batch.tolist() for batch in DataLoader([5, 6, 7], batch_sampler=[[2], [0, 1]])] == [[7], [5, 6]]

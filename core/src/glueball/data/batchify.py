@@ -48,11 +48,19 @@ def _arrays(samples: Sequence[Any], dtype: Any) -> list[np.ndarray]:
                 f"Element {position} of the batch is no array of numbers but {type(samples[position]).__name__}; use "
                 "List() to keep such elements as they are."
             )
-    if dtype is None and arrays[0].dtype == np.float64 and not isinstance(samples[0], (np.ndarray, np.generic)):
-        # Python's floats are float64 for want of another type, not for precision that a network could use.
-        dtype = np.float32
     result_dtype = np.dtype(dtype) if dtype is not None else np.result_type(*{array.dtype for array in arrays})
+    # Python's floats are float64 for want of another type, not for precision that a network could use. All samples are
+    # asked, since the batches of one dataset must have one type, wherever a shuffle puts its integers.
+    if dtype is None and result_dtype == np.float64 and not any(_is_from_numpy(sample) for sample in samples):
+        result_dtype = np.dtype(np.float32)
     return [array if array.dtype == result_dtype else array.astype(result_dtype) for array in arrays]
+
+
+def _is_from_numpy(sample: Any) -> bool:
+    """Whether somebody chose a data type for it: NumPy values, and all else that knows its own type."""
+    if isinstance(sample, (list, tuple)):
+        return any(_is_from_numpy(one) for one in sample)
+    return hasattr(sample, "dtype")
 
 
 class Stack:

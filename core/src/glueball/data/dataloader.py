@@ -28,7 +28,7 @@ from typing import Any
 from glueball.data.batchify import default_batchify
 from glueball.data.dataset import SimpleDataset
 from glueball.data.process import Parcel, WorkerProcess
-from glueball.data.samplers import BatchSampler, RandomSampler, SequentialSampler, as_indices
+from glueball.data.samplers import BatchSampler, RandomSampler, SequentialSampler, as_count, as_indices
 from glueball.data.work import Request, Result, Work
 from glueball.errors import CheckpointError, DataError, OptionError, TrainingError
 
@@ -206,10 +206,9 @@ class DataLoader:
     ) -> None:
         _check_choice("worker_type", worker_type, WORKER_TYPES)
         _check_choice("on_error", on_error, ON_ERROR)
-        if workers < 0:
-            raise OptionError(f"workers is at least 0. Received: {workers}.")
-        if prefetch is not None and prefetch < 1:
-            raise OptionError(f"prefetch is at least 1. Received: {prefetch}.")
+        workers = as_count("workers", workers, at_least=0)
+        prefetch = None if prefetch is None else as_count("prefetch", prefetch, at_least=1)
+        seed = as_count("seed", seed, at_least=0)
         if not timeout > 0:
             raise OptionError(f"timeout is a positive number of seconds. Received: {timeout}.")
         self._dataset = dataset if hasattr(dataset, "fetch") else SimpleDataset(dataset)
@@ -269,8 +268,7 @@ class DataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Names the epoch of the next iteration. The position of a resumed epoch is kept if it is the same epoch."""
-        if epoch < 0:
-            raise OptionError(f"An epoch is at least 0. Received: {epoch}.")
+        epoch = as_count("epoch", epoch, at_least=0)
         if epoch != self._next_epoch:
             self._resume_at = self._resume_skipped = 0
         self._next_epoch = epoch

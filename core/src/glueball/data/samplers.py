@@ -6,6 +6,7 @@ resumed run needs two integers to continue an order, and every process of a dist
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from typing import Any
@@ -16,6 +17,18 @@ from glueball.data import streams
 from glueball.errors import CheckpointError, OptionError
 
 LAST_BATCH = ("keep", "discard", "rollover")
+
+
+def as_count(name: str, value: Any, *, at_least: int) -> int:
+    """``value`` as a Python integer.
+
+    Raises:
+        OptionError: it is no integer (a truth value is none, nor is 2.0), or too small.
+    """
+    # Counts often come from NumPy, whose integers are no int.
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
+        raise OptionError(f"{name} is an integer of at least {at_least}. Received: {value!r}.")
+    return int(value)
 
 
 def _length(data: int | Sized) -> int:
@@ -84,8 +97,8 @@ class RandomSampler(Sampler):
         if replacement and self._count == 0:
             raise OptionError("Nothing can be drawn from an empty dataset.")
         self._replacement = replacement
-        self._num_samples = self._count if num_samples is None else num_samples
-        self.seed = seed
+        self._num_samples = self._count if num_samples is None else as_count("num_samples", num_samples, at_least=0)
+        self.seed = as_count("seed", seed, at_least=0)
 
     def __iter__(self) -> Iterator[int]:
         random = streams.stream(self.seed, streams.ORDER, self.epoch)
@@ -166,7 +179,7 @@ class SplitSampler(Sampler):
         self._part_index = part_index
         self._shuffle = shuffle
         self._even = even
-        self.seed = seed
+        self.seed = as_count("seed", seed, at_least=0)
 
     def __iter__(self) -> Iterator[int]:
         if self._shuffle:
@@ -198,8 +211,7 @@ class BatchSampler(Sampler):
     """
 
     def __init__(self, sampler: Iterable[int], batch_size: int, last_batch: str = "keep") -> None:
-        if batch_size < 1:
-            raise OptionError(f"batch_size is at least 1. Received: {batch_size}.")
+        batch_size = as_count("batch_size", batch_size, at_least=1)
         if last_batch not in LAST_BATCH:
             raise OptionError(f"last_batch is one of {', '.join(LAST_BATCH)}. Received: {last_batch!r}.")
         self._sampler = sampler

@@ -26,9 +26,9 @@ def stream(seed: int, purpose: int, epoch: int = 0, index: int = 0) -> np.random
     """The generator of one sample, batch or order.
 
     Raises:
-        OptionError: ``seed`` is negative or wider than 64 bits, so that two seeds would share a stream.
+        OptionError: ``seed`` is no integer, negative or wider than 64 bits, so that two seeds would share a stream.
     """
-    if not 0 <= seed <= _MASK:
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= _MASK:
         raise OptionError(f"A seed is an integer from 0 to 2**64 - 1. Received: {seed}.")
     bits = np.random.Philox(
         key=np.array([seed, purpose], np.uint64),
