@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,13 +10,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from synthetic_distributions import install
 
 import glueball
-from glueball import backend, cli
+from glueball import backend, catalog, cli
 from glueball.catalog.discovery import Source
 from glueball.cli import doctor
+from glueball.errors import PluginError
 from glueball.plugin import Weights, hookimpl
 from glueball.testing import isolated_catalog
 
@@ -137,6 +140,65 @@ def test_misspelt_command_suggests_the_near_one(capsys: pytest.CaptureFixture[st
         cli.main(["plugin"])
     assert caught.value.code == 2
     assert "Did you mean 'plugins'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "message"),
+    [
+        (["list", "model"], "glueball list", "invalid choice: 'model'"),
+        (["list", "model"], "glueball list", "Did you mean 'models'?"),
+        (["list", "models", "--jsn"], "glueball list", "arguments: --jsn. Did you mean --json?"),
+        (["evaluate", "run", "--splt=train"], "glueball evaluate", "Did you mean --split?"),
+        (["evaluate", "run", "--split", "tset"], "glueball evaluate", "Did you mean 'test'?"),
+        (["plugins", "lst"], "glueball plugins", "Did you mean 'list'?"),
+        (["plugins", "list", "--jason"], "glueball plugins list", "Did you mean --json?"),
+        (["--verion"], "glueball", "Did you mean --version?"),
+        (["list", "models", "--zzzzzzzzz"], "glueball list", "unrecognized arguments: --zzzzzzzzz\n"),
+    ],
+)
+def test_mistyped_options_and_choices_suggest_those_of_the_subcommand(
+    words: list[str], usage: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"usage: {usage} ")
+    assert message in errors
+
+
+@pytest.mark.usefixtures("garden")
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_output_that_the_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch, json_wanted: bool) -> None:
+    entry = catalog.current().entries("model")[0]
+    summary = "A rosé, 玫瑰."
+    changed = attrs.evolve(entry, metadata={**entry.metadata, "summary": summary})
+    monkeypatch.setattr(catalog.current(), "entries", lambda kind: [changed])
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    assert cli.main(["list", "models", *(["--json"] if json_wanted else [])]) == 0
+    shown = content.getvalue().decode("ascii")
+    if json_wanted:
+        assert json.loads(shown)[0]["summary"] == summary
+    else:
+        assert r"ros\xe9" in shown
+
+
+def test_files_that_cannot_be_used_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(doctor, "run", refuse)
+    assert call(capsys, "doctor") == (2, "", "glueball: /some/file cannot be used: Permission denied.\n")
+
+    def fail(_: object) -> int:
+        raise OSError("nothing of the user's")
+
+    monkeypatch.setattr(doctor, "run", fail)
+    with pytest.raises(OSError, match="nothing of the user's"):
+        cli.main(["doctor"])
 
 
 @pytest.mark.usefixtures("garden")
@@ -277,6 +339,19 @@ def test_doctor_judges_by_the_backends(
     ]
 
 
+def test_doctor_does_not_call_a_broken_plugin_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def strict() -> None:
+        raise PluginError("The plugin weeds cannot be imported.")
+
+    monkeypatch.setattr(backend, "probe", lambda name: probe_result(name, installed=True))
+    monkeypatch.setattr(catalog, "current", strict)
+    _, out, _ = call(capsys, "doctor")
+    assert "- The plugin weeds cannot be imported." in out
+    assert "pip install glueball-cv-classification" not in out
+
+
 def test_doctor_names_the_cache_and_whether_it_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLUEBALL_HOME", str(tmp_path / "not" / "there" / "yet"))
     assert doctor._cache() == {"folder": str(tmp_path / "not" / "there" / "yet"), "writable": True}
@@ -367,3 +442,12 @@ def test_strict_plugins_make_the_command_fail(tmp_path: Path) -> None:
     process = run("list", "models", **environment, GLUEBALL_STRICT_PLUGINS="0")
     assert process.returncode == 0
     assert "could not be used: broken" in process.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_misspelt_selection_is_shown(words: tuple[str, ...]) -> None:
+    process = run("plugins", "list", *words, GLUEBALL_PLUGINS="cv_clasification", GLUEBALL_STRICT_PLUGINS="0")
+    assert process.returncode == 0
+    assert "cv_clasification" in process.stderr
+    if words:
+        json.loads(process.stdout)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("glueball.cli.list_entries", "list models, datasets, transforms, losses, metrics, recipes or tasks"),
@@ -29,17 +30,42 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class _Parser(argparse.ArgumentParser):
-    """Adds a near name to argparse's complaint about a subcommand that does not exist."""
+    """Adds near names to argparse's complaints, and lets the subcommand make them: its usage is what helps."""
 
-    def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message:
-            from glueball.catalog.suggestions import near_names
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        from glueball.catalog.suggestions import did_you_mean  # imported late: only mistakes need it
 
-            received = message.partition("invalid choice: ")[2].split("'")
-            near = near_names(received[1], COMMANDS) if len(received) > 1 and self.prog == "glueball" else []
-            if near:
-                message += f". Did you mean '{near[0]}'?"
-        super().error(message)
+        known = [str(choice) for choice in action.choices]
+        shown = ", ".join(map(repr, known))
+        raise argparse.ArgumentError(
+            action, f"invalid choice: {value!r} (choose from {shown}).{did_you_mean(str(value), known, limit=1)}"
+        )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._asked(parsed)._refuse(unknown)
+        return parsed
+
+    def _asked(self, parsed: argparse.Namespace) -> _Parser:
+        """The parser of the innermost subcommand that was asked for."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                chosen = action.choices.get(getattr(parsed, action.dest, None) or "")
+                if isinstance(chosen, _Parser):
+                    return chosen._asked(parsed)
+        return self
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        from glueball.catalog.suggestions import near_names
+
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        near = [name for flag in flags for name in near_names(flag, known, limit=1)]
+        hint = f". Did you mean {' and '.join(near)}?" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -71,6 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: done, and the answer is no (a check failed, no backend works). 2: could not be done; the reason is on
     standard error as a sentence. 130: interrupted. A subcommand may return others (143 after SIGTERM).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A class named in letters that the terminal lacks must not end the command.
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     command = _asked_command(words)
     parser = build_parser(command)
@@ -95,3 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file of the user's: a fault of ours, and its traceback tells which
+        print(f"glueball: {error.filename} cannot be used: {error.strerror or error}.", file=sys.stderr)
+        return 2

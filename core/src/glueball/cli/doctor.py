@@ -173,7 +173,7 @@ def _print(report: dict[str, Any]) -> None:
             ("plugin", "state", "distribution", "version"),
             [(info["name"], info["state"], info["distribution"], info["version"]) for info in plugins],
         )
-    else:
+    elif not report["plugins"]["problems"]:  # else the problem is the reason, and it is told below
         cures.append("No plugin can be used. Begin with: pip install glueball-cv-classification")
     cures += [
         f"Plugin {info['name']} of {info['distribution']} is {info['state']}: {info['reason']}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 from typing import Any
+
+from glueball.cli.table import counted, json_line
 
 
 def add_parser(subparsers: Any) -> None:
@@ -16,7 +18,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="the folder that `glueball train` wrote")
     parser.add_argument("--data", metavar="DIR", help="other data of the same kind, such as a folder of class folders")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="which part of the data (default: test; where there is none, validation)",
+    )
     parser.add_argument("--weights", choices=("best", "last"), help="default: the best ones, if there are any")
     parser.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
     parser.add_argument("--batch-size", metavar="N", type=int)
@@ -36,10 +43,29 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         quiet=arguments.json,
     )
+    measured = _measured(arguments.run, arguments.data, arguments.split)
     if arguments.json:
-        print(json.dumps({"metrics": metrics, "samples": samples}))
+        print(json_line({"metrics": metrics, "samples": samples, "measured": measured}))
     else:
-        print(f"{samples} samples of {arguments.data or f'the {arguments.split} data'}:")
+        print(f"{counted(samples, 'sample')} of {measured}:")
         for name, value in metrics.items():
             print(f"  {name:<16} {value:.4f}")
     return 0
+
+
+def _measured(run: str, data: str | None, split: str) -> str:
+    """What was really measured, which need not be what was asked for: a run without test data has validation data."""
+    from glueball.engine.load import task_class
+    from glueball.engine.recipe import Recipe
+    from glueball.engine.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    description = folder.read_json(folder.description)
+    recipe = Recipe.from_dict(folder.read_json(folder.recipe))
+    cls = task_class(description["task"])
+    if data is not None:
+        recipe = cls.retarget(recipe, description, os.fspath(data))
+    task = cls(recipe)
+    if data is None:
+        return f"the {task.resolved_split(split)} data"
+    return getattr(task.source(split), "summary", "") or data

@@ -67,6 +67,8 @@ def _list(as_json: bool) -> int:
     plugins = current.plugins()
     if as_json:
         print_json([_described(info) for info in plugins])
+        for problem in current.problems():
+            note(problem)
         return 0
     if plugins:
         print_table(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
+
+from glueball.cli.table import json_line
+
+DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder that `glueball train` wrote")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="answers to show for each file (default: 5)")
-    parser.add_argument("--draw", metavar="PNG", help="draw the files with their predictions")
+    parser.add_argument("--draw", metavar="PICTURE", help="draw the files with their predictions into a .png or .jpg")
     parser.add_argument("--weights", choices=("best", "last"), help="default: the best ones, if there are any")
     parser.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
@@ -31,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.top < 1:
         raise OptionError(f"--top takes a number of at least 1. Received: {arguments.top}.")
+    if arguments.draw is not None:
+        _check_drawing(arguments.draw)
     predictor = load(arguments.run, weights=arguments.weights, device=arguments.device)
     good, status = [], 0
     for file in arguments.files:
@@ -43,10 +50,38 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         good.append((file, answers))
         if arguments.json:
-            print(json.dumps({"file": file, "predictions": predictor.plain(answers)}, ensure_ascii=False))
+            print(json_line({"file": file, "predictions": predictor.plain(answers)}))
         else:
             print(f"{file}\n{predictor.text(answers)}")
-    if arguments.draw and good:
+    if arguments.draw is not None and good:
         predictor.draw(good, arguments.draw)
         print(f"Drawn into {arguments.draw}", file=sys.stderr)
     return status
+
+
+def _check_drawing(name: str) -> None:
+    """Looks at the place of the drawing before minutes of predictions are spent.
+
+    Raises:
+        OptionError: nothing can be written there, or in no known format.
+    """
+    from glueball.errors import OptionError
+
+    path = Path(name)
+    if path.is_dir():
+        reason = "a folder"
+    elif path.suffix.lower() not in DRAWING_SUFFIXES:
+        reason = "another suffix" if path.suffix else "no suffix"
+    else:
+        # Folders that are missing will be made, below the innermost that exists.
+        existing = next(folder for folder in path.absolute().parents if folder.exists() or folder.is_symlink())
+        if not existing.is_dir():
+            reason = f"{existing} is a file"
+        elif not os.access(existing, os.W_OK | os.X_OK):
+            reason = f"{existing} cannot be written"
+        else:
+            return
+    raise OptionError(
+        f"--draw takes the name of a file to write, such as predictions.png ({', '.join(DRAWING_SUFFIXES)}). "
+        f"Received: {name!r} ({reason}). Choose another name."
+    )

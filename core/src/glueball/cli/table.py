@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -38,7 +39,29 @@ def print_json(value: object) -> None:
             return attrs.asdict(item, recurse=False)  # type: ignore[arg-type]
         return str(item)
 
-    print(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+    print(_encodable(json, value, indent=2, default=plain))
+
+
+def json_line(value: object) -> str:
+    """JSON in one line."""
+    import json
+
+    return _encodable(json, value)
+
+
+def _encodable(json: Any, value: object, **options: Any) -> str:
+    """JSON that standard output can carry: what its encoding lacks is escaped, and is read back as it was."""
+    text: str = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=True, **options)
+    return text
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 sample``, ``2 samples``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def note(text: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from glueball.cli.table import counted, json_line
 
 if TYPE_CHECKING:
     from glueball.engine import Recipe
@@ -100,6 +102,9 @@ def build_recipe(arguments: argparse.Namespace) -> Recipe:
     from glueball.errors import OptionError
     from glueball.named import get_recipe
 
+    if isinstance(arguments.pretrained, str) and os.path.isfile(os.path.expanduser(arguments.pretrained)):
+        # The recipe is kept, and a run may be resumed from another folder.
+        arguments.pretrained = os.path.abspath(os.path.expanduser(arguments.pretrained))
     if arguments.recipe is None:
         if not (arguments.resume and arguments.out):
             raise OptionError(
@@ -134,9 +139,14 @@ def build_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains, or resumes, and says where the results are."""
+    """Trains, or resumes, and says where the results are; the exit status is 1 where bad numbers ended the run."""
     from glueball.engine.trainer import Trainer
+    from glueball.errors import OptionError
 
+    if arguments.out is not None and not arguments.out.strip():
+        raise OptionError(
+            "--out names the folder of the run. Received: an empty text. Name a folder, or leave --out out."
+        )
     trainer = Trainer(
         build_recipe(arguments),
         out=arguments.out,
@@ -149,10 +159,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     result = trainer.fit()
     if arguments.json:
-        print(json.dumps(_plain(result), ensure_ascii=False))
+        print(json_line(_plain(result)))
     elif not arguments.quiet:
         _print(result)
-    return 0
+    # Under the policy "stop" such a run keeps its good weights, but it did not do what was asked.
+    return 1 if result.ended == "bad numbers" else 0
 
 
 def _plain(result: TrainingResult) -> dict[str, Any]:
@@ -181,7 +192,7 @@ def _print(result: TrainingResult) -> None:
     if result.best_epoch is not None:
         print(f"Best epoch {result.best_epoch} of {result.epochs} on held-out data: {values}  ({result.seconds:.0f} s)")
     else:
-        print(f"Trained {result.epochs} epochs: {values}  ({result.seconds:.0f} s)")
+        print(f"Trained {counted(result.epochs, 'epoch')}: {values}  ({result.seconds:.0f} s)")
     print(f"Everything is in {result.out}:")
     for name, meaning in _PARTS:
         if (result.out / name).exists():
