@@ -73,7 +73,32 @@ def test_event_files_hold_the_scalars(tmp_path: Path) -> None:
     log.scalars("step", 100_000, {"train_loss": 2.0})
     log.close()
     (path,) = tmp_path.glob("events.out.tfevents.*")
-    assert scalars(path) == [(300, {"train/loss": 0.5, "learning/rate": 0.25}), (100_000, {"train/loss": 2.0})]
+    assert scalars(path) == [(300, {"train/loss": 0.5, "learning_rate": 0.25}), (100_000, {"train/loss": 2.0})]
+
+
+def test_only_the_parts_of_a_run_make_groups_of_tags(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, tmp_path / "log.jsonl", quiet=True)
+    names = ("step_loss", "learning_rate", "train_top_5", "validation_loss", "trainable_share", "train_")
+    log.scalars("step", 1, dict.fromkeys(names, 1.0))
+    log.close()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    tags = ["step_loss", "learning_rate", "train/top_5", "validation/loss", "trainable_share", "train_"]
+    assert list(scalars(path)[0][1]) == tags
+
+
+def test_a_new_run_keeps_the_header_of_its_event_file(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, tmp_path / "log.jsonl", quiet=True)
+    log.truncate({"log": 0, "events": 0})
+    log.scalars("step", 1, {"train_loss": 0.5})
+    log.close()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    assert scalars(path) == [(1, {"train/loss": 0.5})]
+    # A full disk may have cut the header itself short.
+    path.write_bytes(path.read_bytes()[:20])
+    log = RunLog(tmp_path, tmp_path / "log.jsonl", quiet=True)
+    log.scalars("step", 2, {"train_loss": 0.25})
+    log.close()
+    assert scalars(path) == [(2, {"train/loss": 0.25})]
 
 
 def test_tensorboard_itself_reads_the_file(tmp_path: Path) -> None:

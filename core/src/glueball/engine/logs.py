@@ -5,6 +5,7 @@ A checkpoint remembers how long the files were. A resumed run cuts them there, s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glueball.engine.tensorboard import EventWriter
+from glueball.engine.writing import writing
 
 
 class JsonLog:
@@ -22,31 +24,43 @@ class JsonLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+        with writing(path):
+            self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:
         line = {"event": event, **{key: _finite(value) for key, value in values.items()}, "time": round(time.time(), 3)}
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
 
     def size(self) -> int:
         return self._file.tell()
 
     def truncate(self, size: int) -> None:
         if size < self._file.tell():
-            self._file.truncate(size)
+            with writing(self.path):
+                self._file.truncate(size)
             self._file.seek(size)
 
     def sync(self) -> None:
-        os.fsync(self._file.fileno())
+        with writing(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        # Every line was flushed; what is still in the buffer failed to be written, and that was reported.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _finite(value: Any) -> Any:
     # JSON has no NaN; a reader in another language would choke on Python's.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _tag(name: str) -> str:
+    # Only these two are parts of a run; the first word of learning_rate is not.
+    part, _, quantity = name.partition("_")
+    return f"{part}/{quantity}" if quantity and part in ("train", "validation") else name
 
 
 class RunLog:
@@ -62,9 +76,9 @@ class RunLog:
         self._json.write(event, values)
 
     def scalars(self, event: str, step: int, scalars: Mapping[str, float], **values: Any) -> None:
-        """Measurements at a step: to the log file and to TensorBoard. Tags there are ``train/loss`` and the like."""
+        """Measurements at a step: to the log file and to TensorBoard, which groups ``train/loss`` with its like."""
         self._json.write(event, {"step": step, **values, **scalars})
-        self._events.write(step, {name.replace("_", "/", 1): value for name, value in scalars.items()})
+        self._events.write(step, {_tag(name): value for name, value in scalars.items()})
 
     def say(self, message: str) -> None:
         """A sentence for the person at the console, above the progress bar if there is one."""

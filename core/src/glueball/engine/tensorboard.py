@@ -6,12 +6,15 @@ holding one ``Event`` protocol buffer (tensorflow/core/util/event.proto).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from glueball.engine.writing import writing
 
 _CRC32C_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 
@@ -95,6 +98,10 @@ def scalar_event(wall_time: float, step: int, values: Mapping[str, float]) -> by
     return _event(wall_time, step, _bytes_field(5, summary))
 
 
+def _header() -> bytes:
+    return record(_event(time.time(), 0, _bytes_field(3, b"brain.Event:2")))
+
+
 class EventWriter:
     """Appends scalars to the event file of a run; a resumed run goes on in the same file."""
 
@@ -105,25 +112,35 @@ class EventWriter:
             if existing
             else folder / (f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
         )
-        self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
-        if self._file.tell() == 0:
-            self._file.write(record(_event(time.time(), 0, _bytes_field(3, b"brain.Event:2"))))
-            self._file.flush()
+        header = _header()
+        self._header_size = len(header)
+        with writing(self.path):
+            self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
+            if self._file.tell() < self._header_size:  # a new file, or one that a full disk cut short
+                self._file.truncate(0)
+                self._file.seek(0)
+                self._file.write(header)
+                self._file.flush()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds the scalars of one step and hands them to the system, so that TensorBoard can follow."""
-        self._file.write(record(scalar_event(time.time(), step, values)))
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(record(scalar_event(time.time(), step, values)))
+            self._file.flush()
 
     def size(self) -> int:
         """Bytes so far: what a checkpoint remembers."""
         return self._file.tell()
 
     def truncate(self, size: int) -> None:
-        """Drops what was written after a checkpoint, because the resumed run writes it again."""
+        """Drops what was written after a checkpoint, because the resumed run writes it again; the header stays."""
+        size = max(size, self._header_size)
         if size < self._file.tell():
-            self._file.truncate(size)
+            with writing(self.path):
+                self._file.truncate(size)
             self._file.seek(size)
 
     def close(self) -> None:
-        self._file.close()
+        # As in the log: only what could not be written, and was reported, is still in the buffer.
+        with contextlib.suppress(OSError):
+            self._file.close()
