@@ -74,6 +74,15 @@ def tiny(classes: int = 3, dropout: float = 0.2) -> Any:
     return network
 
 
+def picky() -> Any:
+    """A network that takes points of five coordinates only, as a convolutional one takes pictures of some size."""
+    from glueball import nn
+
+    network = nn.HybridSequential()
+    network.add(nn.Dense(3, in_units=5))
+    return network
+
+
 class ToyTask(Task):
     default_metrics = (Component(name="toy_accuracy"),)
 
@@ -98,6 +107,7 @@ class ToyPlugin:
     @hookimpl
     def register_models(self, register: Any) -> None:
         register("tiny", "engine_toy:tiny", task="toy", input_shape=(2,), classes=3)
+        register("picky", "engine_toy:picky", task="toy", input_shape=(5,))
 
     @hookimpl
     def register_datasets(self, register: Any) -> None:

@@ -9,7 +9,6 @@ safetensors; nothing is pickled.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -25,6 +24,7 @@ import attrs
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from glueball.engine.writing import cure
 from glueball.errors import CheckpointError
 from glueball.files import sync_directory, write_text
 
@@ -170,9 +170,7 @@ class CheckpointFolder:
     def _failure(self, error: Exception) -> str:
         paths = self.paths()
         last = f"The last good one is {paths[-1]}." if paths else "There is no earlier one."
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        cure = "Free some space, then go on with --resume." if full else "Make the folder writable, then use --resume."
-        return f"A checkpoint could not be written to {self.folder}: {error}. {last} {cure}"
+        return f"A checkpoint could not be written to {self.folder}: {error}. {last} {cure(error)}"
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glueball.engine import measures
+from glueball.engine import bad_samples, measures
 from glueball.engine.measures import Metric
 from glueball.engine.prefetch import Prefetcher
 from glueball.engine.task import Task
@@ -32,14 +32,16 @@ def evaluate(
 
     Args:
         predict: ``backend.predictor(...)``.
+        loader: a ``glueball.data.DataLoader``.
         check: called before each batch; may raise to end the evaluation.
         tick: called after each batch, for a progress bar.
 
     Raises:
-        DataError: there is not a single sample.
+        DataError: there is not a single sample, or one cannot be made.
     """
     metrics: list[Metric] = task.build_metrics(training=False)
-    batch_size = task.recipe.batch_size
+    # A set that is smaller than a batch needs no more rows than it has.
+    rows = min(task.recipe.batch_size, len(loader.dataset))
     running: deque[tuple[tuple[np.ndarray, ...], tuple[Any, ...]]] = deque()
     samples = 0
 
@@ -51,9 +53,9 @@ def evaluate(
         return backend.array(array, device)
 
     def inputs_only() -> Any:
-        for batch in loader:
+        for batch in bad_samples.with_cure(loader, task.recipe):
             hosts.append(tuple(batch))
-            yield tuple(pad(array, batch_size) for array in task.inputs(tuple(batch)))
+            yield tuple(pad(array, rows) for array in task.inputs(tuple(batch)))
 
     hosts: deque[tuple[np.ndarray, ...]] = deque()
     with Prefetcher(inputs_only(), to_device, check=check) as batches:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from glueball.engine.run_folder import RunFolder
-from glueball.errors import OptionError
+from glueball.errors import DataError, OptionError
 
 WEIGHTS = ("best", "last")
 
@@ -28,29 +30,68 @@ def load(
 
     Raises:
         OptionError: the folder is no run, or it has no such weights yet.
+        DataError: its run.json is damaged.
         UnknownNameError: the plugin that the run was trained with is not installed.
         WeightsError: the weight file is damaged.
     """
     from glueball import backend
-    from glueball.engine.trainer import RUN_FORMAT, checked_device, choose_precision
+    from glueball.engine.trainer import checked_device, choose_precision
     from glueball.weights import load_into
 
     folder = RunFolder(run)
-    description = folder.read_json(folder.description)
-    if description.get("format") != RUN_FORMAT:
-        raise OptionError(
-            f"{folder.description} has format {description.get('format')!r}; this version of Glueball reads "
-            f"{RUN_FORMAT}. Use the version that wrote it."
-        )
+    description = read_description(folder)
     chosen = _weights_file(folder, weights)
     selected = backend.current()
     device = checked_device(selected, device)
     task = task_class(description["task"])
-    network = task.restore_network(description)
+    precision = choose_precision(selected, precision, device)
+    with _complete(folder):
+        network = task.restore_network(description)
     load_into(network, chosen)
     network = selected.to_device(network, device)
-    precision = choose_precision(selected, precision, device)
-    return task.predictor(description, network, device=device, precision=precision)
+    with _complete(folder):
+        return task.predictor(description, network, device=device, precision=precision)
+
+
+def read_description(folder: RunFolder) -> dict[str, Any]:
+    """What ``run.json`` says; every reader gets it here, checked.
+
+    Raises:
+        OptionError: the folder is no run, or another version of Glueball wrote it.
+        DataError: the file is not what a run writes.
+    """
+    from glueball.engine.trainer import RUN_FORMAT
+
+    path = folder.description
+    content = folder.read_json(path)
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds no JSON object but {type(content).__name__}")
+    if content.get("format") != RUN_FORMAT:
+        raise OptionError(
+            f"{path} has format {content.get('format')!r}; this version of Glueball reads {RUN_FORMAT}. "
+            f"Use the version that wrote it."
+        )
+    if not isinstance(content.get("task"), str):
+        raise _damaged(path, f"its 'task' must be a name, received {content.get('task')!r}")
+    if not isinstance(content.get("model", {}), Mapping):
+        raise _damaged(path, f"its 'model' must be an object, received {content['model']!r}")
+    return content
+
+
+@contextmanager
+def _complete(folder: RunFolder) -> Iterator[None]:
+    """Only a task knows which keys its description needs; one that is missing shows when the task looks for it."""
+    try:
+        yield
+    except KeyError as error:
+        raise _damaged(folder.description, f"it lacks {error}") from error
+
+
+def _damaged(path: Any, what: str) -> DataError:
+    return DataError(
+        f"{path} is not what a run writes: {what}. Restore the file, or let the run write it again: "
+        f"glueball train --resume --out {path.parent}."
+    )
 
 
 def task_class(name: str) -> Any:
@@ -91,7 +132,7 @@ def evaluate_run(
 
     Raises:
         OptionError: the folder is no run, it has no such data, or its task cannot take other data.
-        DataError: the data do not fit the run, for instance have classes that it does not know.
+        DataError: the data do not fit the run, for instance have classes that it does not know; or run.json is damaged.
     """
     from glueball import backend
     from glueball.engine.evaluation import evaluate
@@ -100,7 +141,7 @@ def evaluate_run(
     from glueball.weights import load_into
 
     folder = RunFolder(run)
-    description = folder.read_json(folder.description)
+    description = read_description(folder)
     recipe = Recipe.from_dict(folder.read_json(folder.recipe))
     if batch_size is not None:
         recipe = recipe.override({"batch_size": str(batch_size)})
@@ -108,18 +149,22 @@ def evaluate_run(
     device = checked_device(selected, device)
     cls = task_class(description["task"])
     if data is not None:
-        recipe, split = cls.retarget(recipe, description, os.fspath(data)), "test"
+        with _complete(folder):
+            recipe, split = cls.retarget(recipe, description, os.fspath(data)), "test"
     task = cls(recipe)
     loader = task.loader(split, training=False)
     if loader is None:
         raise OptionError(f"The run in {folder.path} has no {split} data. Name some with --data.")
-    network = cls.restore_network(description)
+    with _complete(folder):
+        network = cls.restore_network(description)
     load_into(network, _weights_file(folder, weights))
     network = selected.to_device(network, device)
     precision = choose_precision(selected, recipe.precision, device)
     predict = selected.predictor(network, device=device, precision=precision)
     from tqdm import tqdm
 
-    with tqdm(total=len(loader), desc=split, unit="batch", leave=False, disable=True if quiet else None) as bar:
+    with tqdm(
+        total=len(loader), desc=task.resolved_split(split), unit="batch", leave=False, disable=True if quiet else None
+    ) as bar:
         metrics = evaluate(task, predict, loader, selected, device, tick=bar.update)
     return metrics, len(task.dataset(split, training=False))

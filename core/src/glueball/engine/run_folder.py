@@ -12,12 +12,14 @@ RUN/curves.png, RUN/predictions.png
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from glueball.engine.writing import cure, writing
 from glueball.errors import OptionError, TrainingError
 from glueball.files import write_text
 
@@ -32,7 +34,8 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock: BinaryIO | None = None
+        self._lock: Any = None
+        self._made: list[Path] = []
 
     checkpoints = property(lambda self: self.path / "checkpoints")
     weights = property(lambda self: self.path / "weights")
@@ -48,7 +51,7 @@ class RunFolder:
         return self.path.is_dir() and any(item.name != _LOCK for item in self.path.iterdir())
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Creates or takes over the folder and locks it.
+        """Creates or takes over the folder and locks it. What is in it stays: see ``remove_run``.
 
         Raises:
             OptionError: the folder has content and neither ``resume`` nor ``overwrite`` says what to do with it.
@@ -62,26 +65,32 @@ class RunFolder:
                 f"The run folder {self.path} is not empty. {hint}--overwrite starts anew in it, "
                 f"--out takes another folder."
             )
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            if overwrite and not resume:
-                self._remove_run()
         except OSError as error:
             self.close()
             raise TrainingError(
-                f"The run folder {self.path} cannot be written: {error}. Choose another with --out."
+                f"The run folder {self.path} cannot be written: {error}. Choose another with --out. Or: {cure(error)}"
             ) from error
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Gives the lock back. An attempt that failed before it wrote anything leaves no trace."""
         if self._lock is not None:
+            with contextlib.suppress(OSError):  # Windows removes no open file; a lock that stays harms nobody
+                (self.path / _LOCK).unlink()
             self._lock.close()
             self._lock = None
+        with contextlib.suppress(OSError):  # the first folder that is not empty ends it
+            for folder in self._made:
+                folder.rmdir()
+        self._made = []
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes readable JSON under a temporary name and renames it."""
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with writing(path):
+            write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def read_json(self, path: Path) -> Any:
         """Reads what ``write_json`` wrote.
@@ -99,7 +108,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise OptionError(f"{path} cannot be read: {error}") from error
 
-    def _remove_run(self) -> None:
+    def remove_run(self) -> None:
+        """Removes the run that is in the folder, and nothing that somebody else put there."""
         for name in _OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
@@ -109,25 +119,38 @@ class RunFolder:
                 shutil.rmtree(self.path / name)
 
     def _take_lock(self) -> None:
-        file = open(self.path / _LOCK, "a+b")  # noqa: SIM115 - the lock lives as long as the file is open
-        try:
-            _lock_file(file)
-        except OSError:
-            file.seek(0)
-            owner = file.read().decode(errors="replace").strip()
+        while True:
+            # The lock lives as long as the file is open. Without a buffer, a full disk cannot hit while it is closed.
+            file: Any = open(self.path / _LOCK, "a+b", buffering=0)  # noqa: SIM115
+            try:
+                _lock_file(file)
+            except OSError:
+                file.seek(0)
+                owner = file.read().decode(errors="replace").strip()
+                file.close()
+                raise TrainingError(
+                    f"Another process{f' ({owner})' if owner else ''} trains in {self.path}. "
+                    f"Wait for it, stop it, or take another folder with --out."
+                ) from None
+            if _is_at(file, self.path / _LOCK):
+                break
             file.close()
-            raise TrainingError(
-                f"Another process{f' ({owner})' if owner else ''} trains in {self.path}. "
-                f"Wait for it, stop it, or take another folder with --out."
-            ) from None
         # The system releases the lock when this process ends, however it ends: no stale locks.
-        file.truncate(0)
-        file.write(f"process {os.getpid()}\n".encode())
-        file.flush()
         self._lock = file
+        with contextlib.suppress(OSError):  # on a full disk it holds all the same, only without a name
+            file.truncate(0)
+            file.write(f"process {os.getpid()}\n".encode())
 
 
-def _lock_file(file: BinaryIO) -> None:
+def _is_at(file: Any, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``: its last owner removes a lock, and may just have done so."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock_file(file: Any) -> None:
     try:
         import fcntl
     except ImportError:  # Windows

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
+from glueball.engine import bad_samples
 from glueball.engine.measures import Metric, values
 from glueball.engine.recipe import Component, Recipe
 from glueball.errors import DataError, OptionError
@@ -42,17 +44,24 @@ class Task:
         Raises:
             OptionError: there is no such split.
         """
-        data = self.recipe.data
-        if split == "train":
-            return data.train
-        if split == "validation":
-            return data.validation
-        if split == "test":
-            return data.test or data.validation
-        raise OptionError(f"A split is one of {', '.join(SPLITS)}. Received: {split!r}.")
+        component: Component | None = getattr(self.recipe.data, self.resolved_split(split))
+        return component
+
+    def resolved_split(self, split: str) -> str:
+        """The split whose data are really used: "validation" for "test" where the recipe names no test data.
+
+        Whoever reports numbers says this name, so that nobody takes validation for a test.
+
+        Raises:
+            OptionError: there is no such split.
+        """
+        if split not in SPLITS:
+            raise OptionError(f"A split is one of {', '.join(SPLITS)}. Received: {split!r}.")
+        return "validation" if split == "test" and self.recipe.data.test is None else split
 
     def source(self, split: str) -> Any:
         """The data set as its plugin gives it, without transforms; None if the recipe has none for this split."""
+        split = self.resolved_split(split)
         if split not in self._datasets:
             from glueball.named import get_dataset
 
@@ -106,6 +115,15 @@ class Task:
         spec = self.recipe.model
         return get_model(spec.name, pretrained=spec.pretrained, classes=spec.classes, **spec.options)
 
+    def build_fresh_network(self) -> Any:
+        """``build_network`` without pretrained weights: a checkpoint replaces them, and their file may be gone."""
+        recipe = self.recipe
+        self.recipe = attrs.evolve(recipe, model=attrs.evolve(recipe.model, pretrained=False))
+        try:
+            return self.build_network()
+        finally:
+            self.recipe = recipe
+
     def training_graph(self, network: Any) -> Any:
         """A HybridBlock that holds ``network``: ``graph(*batch)`` returns ``(loss, *outputs)``, all on the device."""
         raise NotImplementedError(f"{type(self).__name__} must implement training_graph().")
@@ -114,15 +132,16 @@ class Task:
         """A batch of one, as the network sees it at inference: it settles the shapes of deferred parameters.
 
         Raises:
-            DataError: there is no sample to take.
+            DataError: there is no sample to take, or it cannot be made.
         """
+        from glueball.data import DataLoader
+
         dataset = self.dataset("train", training=False)
-        if not len(dataset):
+        if dataset is None or not len(dataset):
             raise DataError("The training data hold no samples.")
-        batchify = self.batchify()
-        sample = dataset[0]
-        batch = batchify([sample]) if batchify is not None else tuple(np.asarray(part)[None] for part in sample)
-        return self.inputs(tuple(batch))
+        # A loader, because it names a sample that cannot be made, and leaves it out where the recipe says so.
+        loader = DataLoader(dataset, 1, batchify=self.batchify(), on_error=self.recipe.on_bad_sample)
+        return self.inputs(tuple(next(bad_samples.with_cure(loader, self.recipe))))
 
     def remarks(self) -> list[str]:
         """What the user should know before training starts: how data were split, which head was replaced."""

@@ -12,15 +12,16 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
-from glueball.engine import curves, environment, random_state, specification
+from glueball import catalog
+from glueball.engine import bad_samples, curves, environment, random_state, specification, writing
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
 from glueball.engine.evaluation import evaluate
 from glueball.engine.logs import RunLog
@@ -32,7 +33,7 @@ from glueball.engine.run_folder import RunFolder
 from glueball.engine.schedules import Schedule
 from glueball.engine.signals import SignalGuard, StopRequest, end_process
 from glueball.engine.task import Task
-from glueball.errors import CheckpointError, OptionError, TrainingError
+from glueball.errors import CheckpointError, GlueballError, OptionError, TrainingError
 
 logger = logging.getLogger("glueball.engine")
 
@@ -43,6 +44,8 @@ _CURVES_EVERY_SECONDS = 20.0
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
 _HARMLESS = ("workers", "worker_type", "log_every", "checkpoint_every", "keep_checkpoints", "nan_policy")
+# Nor does this one, once there is a checkpoint: its weights replace those that the run began with.
+_FIRST_WEIGHTS = "model.pretrained"
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +114,7 @@ class Trainer:
         self._step: Any = None
         self._loader: Any = None
         self._log: Any = None
+        self._first_weights: bool | str | None = None
         # While a replay looks for the batch that did damage: (epoch, batch) where the damage had shown.
         self._looking_until: tuple[int, int] | None = None
         self._curves_drawn = 0.0
@@ -123,7 +127,7 @@ class Trainer:
     def network(self) -> Any:
         """The network that is trained, or was."""
         if self._network is None:
-            self._build_network()
+            self._build_network(self.task.build_network)
         return self._network
 
     def fit(self) -> TrainingResult:
@@ -133,14 +137,17 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or weight is not finite under the policy "raise"; the batch is saved and named. Or
-                another process trains in the folder.
-            CheckpointError: a checkpoint could not be written (full disk), or none of those present can be used.
-            OptionError: the folder is not empty, or the recipe differs from that of the run to resume.
+                a file could not be written (full disk), or another process trains in the folder.
+            CheckpointError: a checkpoint could not be written, those present cannot be used, or the last one does not
+                fit the recipe or the backend.
+            OptionError: the folder is not empty, the recipe or the precision differs from that of the run to resume,
+                or the model cannot take the data.
+            DataError: a sample cannot be made.
         """
         self.folder.open(resume=self._resume, overwrite=self._overwrite)
         stop: int | None = None
         try:
-            with self._signals:
+            with self._signals, self._explained_failures():
                 self._prepare()
                 try:
                     self._run()
@@ -172,20 +179,30 @@ class Trainer:
     # Before the first step
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _build_network(self) -> None:
+    def _build_network(self, build: Callable[[], Any]) -> None:
         random_state.seed_everything(self.recipe.seed)
         self.task.set_device(self.device)
-        network = self.task.build_network()
-        self._network = self.backend.to_device(network, self.device)
-        # Layers that learn their input size from the first batch need one before anything can be saved or restored.
-        self._network(*(self.backend.array(array, self.device) for array in self.task.example_inputs()))
+        network = self.backend.to_device(build(), self.device)
+        inputs = self.task.example_inputs()
+        try:
+            # Layers that learn their input size from the first batch need one before anything can be saved or restored.
+            network(*(self._to_device(array) for array in inputs))
+            self.backend.synchronize(self.device)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, GlueballError):
+                raise
+            raise OptionError(_misfit(self.recipe.model.name, inputs, error)) from error
+        self._network = network
 
     def _prepare(self) -> None:
+        """Whatever can be refused is tried before the folder is touched: a mistyped word must not cost a good run."""
         recipe = self.recipe
-        self._check_recipe()
         self._checkpoints.clean()
-        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
-        self._build_network()
+        checkpoint = self._checkpoints.load_last() if self._resume else None
+        self._check_recipe(checkpoint)
+        if checkpoint is not None:
+            self._check_machine(checkpoint)
+        self._build_network(self.task.build_network if checkpoint is None else self.task.build_fresh_network)
         self._loader = self.task.loader("train", training=True)
         if self._loader is None or not len(self._loader):
             raise OptionError(f"The recipe {recipe.name!r} has no training data.")
@@ -200,10 +217,19 @@ class Trainer:
             self.task.build_metrics(training=True), self.backend.numpy, self.task.update_metrics
         )
         self._measurements.reset()
-        self.folder.write_json(self.folder.recipe, recipe.to_dict())
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        elif self._overwrite and not self._resume:
+            self.folder.remove_run()
+        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
+        self._log.truncate({"log": 0, "events": 0} if checkpoint is None else checkpoint.state["files"])
+        self.folder.write_json(self.folder.recipe, self._recipe_to_write())
         self.folder.write_json(self.folder.environment, environment.describe(self.backend, self.device))
         self._write_description()
-        self._begin_or_resume()
+        if checkpoint is None:
+            self._begin()
+        else:
+            self._say_where_it_goes_on(checkpoint)
 
     def _new_step(self) -> Any:
         from glueball.backend.base import StepOptions
@@ -221,15 +247,16 @@ class Trainer:
         graph = self.task.training_graph(self._network)
         return self.backend.training_step(self._network, graph, options, self.device)
 
-    def _check_recipe(self) -> None:
+    def _check_recipe(self, checkpoint: Checkpoint | None) -> None:
         """A run goes on with the recipe that it began with, or says what would change."""
         if not (self._resume and self.folder.recipe.exists()):
             return
         old = self.folder.read_json(self.folder.recipe)
+        harmless = _HARMLESS if checkpoint is None else (*_HARMLESS, _FIRST_WEIGHTS)
         changes = [
             line
             for line in specification.differences(old, self.recipe.to_dict())
-            if not line.startswith(tuple(f"{name}:" for name in _HARMLESS))
+            if not line.startswith(tuple(f"{name}:" for name in harmless))
         ]
         if changes and not self._allow_changes:
             raise OptionError(
@@ -238,18 +265,52 @@ class Trainer:
                 + "\nResume with the same options, or accept the changes with --allow-changes."
             )
 
-    def _begin_or_resume(self) -> None:
-        checkpoint = self._checkpoints.load_last() if self._resume else None
-        recipe, progress = self.recipe, self._progress
-        if checkpoint is not None:
-            self._restore(checkpoint)
-            progress = self._progress
-            self._log.say(
-                f"Resuming {self.folder.path} from epoch {progress.epoch + 1}, batch {progress.batch} "
-                f"({checkpoint.path.name if checkpoint.path else ''})"
+        model = old.get("model") if isinstance(old, Mapping) else None
+        if checkpoint is not None and isinstance(model, Mapping):
+            self._first_weights = model.get("pretrained")
+
+    def _recipe_to_write(self) -> dict[str, Any]:
+        """The recipe with the first weights that the run really had, however it was resumed."""
+        plain = self.recipe.to_dict()
+        if self._first_weights is not None:
+            plain["model"]["pretrained"] = self._first_weights
+        return plain
+
+    def _check_machine(self, checkpoint: Checkpoint) -> None:
+        """A run goes on on the backend and in the precision that it began with."""
+        began_on, began_in = checkpoint.state["backend"], checkpoint.state["precision"]
+        if began_on != self.backend.name:
+            raise CheckpointError(
+                f"The run in {self.folder.path} was trained on {began_on} and cannot go on on {self.backend.name}: "
+                f"optimiser and random states mean nothing there. Set GLUEBALL_BACKEND={began_on}, or start anew from "
+                f"{self.folder.weights} with --pretrained."
             )
-            return
-        self._log.truncate({"log": 0, "events": 0})
+        if began_in == self.precision or self.recipe.precision != "auto":
+            return  # a precision that is asked for by name is part of the recipe, and was compared with it
+        reason = self.backend.supports_precision(began_in, self.device)
+        if reason is None:
+            self.precision = began_in
+        elif not self._allow_changes:
+            raise OptionError(
+                f"The run in {self.folder.path} began in {began_in}, which {self.device} does not support here "
+                f"({reason}); it would go on in {self.precision}, and not as it would have. Resume it where "
+                f"{began_in} is supported, or accept {self.precision} with --allow-changes."
+            )
+
+    def _say_where_it_goes_on(self, checkpoint: Checkpoint) -> None:
+        progress = self._progress
+        self._log.say(
+            f"Resuming {self.folder.path} from epoch {progress.epoch + 1}, batch {progress.batch} "
+            f"({checkpoint.path.name if checkpoint.path else ''})"
+        )
+        if progress.ended == "no gain":
+            self._log.say(
+                f"It has ended: {progress.without_gain} validations without gain. A larger patience goes on "
+                f"(--set patience=... --allow-changes)."
+            )
+
+    def _begin(self) -> None:
+        recipe = self.recipe
         self._log.event(
             "start",
             recipe=recipe.name,
@@ -297,6 +358,7 @@ class Trainer:
         transform = self.task.batch_transform()
         if transform != self._batch_transform:
             # Workers hold a copy of the transform; a recipe whose mixing ends early gets a new loader there.
+            self._loader.close()
             self._loader, self._batch_transform = self.task.loader("train", training=True), transform
         self._loader.set_epoch(progress.epoch)
         # After the last batch there is nothing to load: such a run was stopped before or during its validation.
@@ -310,7 +372,8 @@ class Trainer:
     def _train_batches(self) -> None:
         progress, recipe = self._progress, self.recipe
         bad = {batch for epoch, batch in progress.bad_batches if epoch == progress.epoch}
-        prefetcher = Prefetcher(self._loader, self._to_device, state=self._loader.state_dict, check=self._signals.check)
+        batches = bad_samples.with_cure(self._loader, recipe)
+        prefetcher = Prefetcher(batches, self._to_device, state=self._loader.state_dict, check=self._signals.check)
         title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
         with prefetcher, self._bar(title, len(self._loader), progress.batch) as bar:
             for loaded in prefetcher:
@@ -382,8 +445,12 @@ class Trainer:
             progress.without_gain = 0
         else:
             progress.without_gain += 1
-            if recipe.patience is not None and progress.without_gain >= recipe.patience:
-                progress.ended = "no gain"
+            progress.ended = self._verdict()
+
+    def _verdict(self) -> str | None:
+        """Whether patience has run out."""
+        patience = self.recipe.patience
+        return "no gain" if patience is not None and self._progress.without_gain >= patience else None
 
     def _close_epoch(self, row: dict[str, Any]) -> None:
         progress = self._progress
@@ -453,6 +520,7 @@ class Trainer:
         # A step that has run cannot go back to the state before its first update; a new one can.
         self._step = self._new_step()
         self._restore(checkpoint)
+        self._log.truncate(checkpoint.state["files"])
         if recipe.nan_policy == "stop":
             self._progress.ended = "bad numbers"
             self._log.say(f"{what} Stopping with the weights of {checkpoint.path}.")
@@ -485,9 +553,9 @@ class Trainer:
 
         folder = self.folder.path / "bad_batches"
         for step in bad.steps:
-            folder.mkdir(exist_ok=True)
             path = folder / f"epoch-{self._progress.epoch + 1:04d}-batch-{step.batch_index:06d}.safetensors"
-            save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(step.host)})
+            with writing.writing(path):
+                save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(step.host)})
         return f"The batch and the one before it are saved in {folder}. " if bad.steps else ""
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -517,31 +585,42 @@ class Trainer:
         self._checkpoints.save(checkpoint, epoch=progress.epoch, step=progress.step, is_best=is_best)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        """Takes a checkpoint's state over; writes nothing.
+
+        Raises:
+            CheckpointError: it belongs to another network, optimiser, data set or seed.
+        """
         state = checkpoint.state
-        if state["backend"] != self.backend.name:
+        shapes = {name: np.shape(array) for name, array in self.backend.get_arrays(self._network).items()}
+        saved = {name: np.shape(array) for name, array in checkpoint.weights.items()}
+        if shapes != saved:
+            lines = [
+                f"{name}: checkpoint {saved.get(name, 'has none')}, network {shapes.get(name, 'has none')}"
+                for name in dict.fromkeys([*saved, *shapes])
+                if saved.get(name) != shapes.get(name)
+            ]
             raise CheckpointError(
-                f"The run in {self.folder.path} was trained on {state['backend']} and cannot go on on "
-                f"{self.backend.name}: optimiser and random states mean nothing there. "
-                f"Set GLUEBALL_BACKEND={state['backend']}, or start anew from {self.folder.weights} with --pretrained."
+                f"Checkpoint {checkpoint.path} is of another network than the recipe's {self.recipe.model.name!r}; "
+                f"{len(lines)} arrays differ:\n  " + "\n  ".join(lines[:5]) + "\nResume with the model and the classes "
+                "that the run began with, or begin another run with --out."
             )
-        self.backend.set_arrays(self._network, checkpoint.weights)
-        self._step.load_state_dict(checkpoint.optimizer)
-        random_state.restore(self.backend, checkpoint.random)
-        self._progress = Progress.from_dict(state["progress"])
+        progress = Progress.from_dict(state["progress"])
+        if progress.loader is not None:
+            self._loader.load_state_dict(progress.loader)
         self._measurements.load_state(state["measurements"])
-        self._log.truncate(state["files"])
+        self._step.load_state_dict(checkpoint.optimizer)
+        self.backend.set_arrays(self._network, checkpoint.weights)
+        random_state.restore(self.backend, checkpoint.random)
+        self._progress = progress
+        # The patience of today decides, not that of the day when the run ended.
+        progress.ended = self._verdict()
 
     def _save_weights(self, name: str) -> None:
         from glueball.weights import save
 
-        self.folder.weights.mkdir(exist_ok=True)
         path = self.folder.weights / f"{name}.safetensors"
-        try:
+        with writing.writing(path):
             save(path, self.backend.get_arrays(self._network))
-        except OSError as error:
-            raise CheckpointError(
-                f"The weights could not be written to {path}: {error}. Free some space, then go on with --resume."
-            ) from error
 
     def _load_best_weights(self) -> None:
         """After training the network holds the weights that are worth using."""
@@ -606,6 +685,18 @@ class Trainer:
         )
 
     @contextmanager
+    def _explained_failures(self) -> Iterator[None]:
+        """One error for every file of the run that the system does not let us write, with what is safe."""
+        try:
+            yield
+        except OSError as error:
+            if not writing.belongs_to_run(error, self.folder.path):
+                raise
+            paths = self._checkpoints.paths()
+            last = f"The last good checkpoint is {paths[-1]}." if paths else "There is no checkpoint yet."
+            raise TrainingError(f"{writing.sentence(error)} {last} {writing.cure(error)}") from error
+
+    @contextmanager
     def _clock(self) -> Iterator[None]:
         start = time.monotonic()
         try:
@@ -615,13 +706,19 @@ class Trainer:
 
     def _draw_curves(self) -> None:
         self._curves_drawn = time.monotonic()
-        problem = curves.draw(self._progress.history, self.folder.curves, self.recipe.name)
+        try:
+            problem = curves.draw(self._progress.history, self.folder.curves, self.recipe.name)
+        except OSError as error:
+            problem = _warn_of_picture(self.folder.curves, error)
         if problem is not None and self._progress.history:
             self._log.event("no_curves", reason=problem)
             self._log.say(f"No curves.png: {problem}.")
 
     def _draw_predictions(self) -> None:
-        problem = self.task.draw_predictions(self.predict, self.folder.predictions)
+        try:
+            problem = self.task.draw_predictions(self.predict, self.folder.predictions)
+        except OSError as error:
+            problem = _warn_of_picture(self.folder.predictions, error)
         if problem is not None:
             self._log.event("no_predictions", reason=problem)
 
@@ -675,6 +772,28 @@ def choose_precision(backend: Any, precision: str, device: str) -> str:
     if reason is not None:
         raise OptionError(f"precision={precision} is of no use on {device}: {reason}. Use precision=auto or float32.")
     return precision
+
+
+def _misfit(model: str, inputs: Sequence[np.ndarray], error: Exception) -> str:
+    """Why a model failed at the first sample, as far as one can tell from outside: mostly the size of a picture."""
+    received = ", ".join(str(array.shape[1:]) for array in inputs)
+    expected = ""
+    with suppress(GlueballError):  # a task may build networks that no catalogue knows
+        shape = catalog.current().find("model", model).metadata.get("input_shape")
+        expected = f"It is registered for {tuple(shape)}. " if shape is not None else ""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return (
+        f"The model {model!r} fails on the first sample of the data: {reason[0].rstrip('.')}. Received: one sample of "
+        f"shape {received}. {expected}Change the size that the recipe's transforms make, or take another model with "
+        f"--model."
+    )
+
+
+def _warn_of_picture(path: Path, error: OSError) -> str:
+    # Numbers and weights are safe elsewhere; a picture must not cost the end of a run.
+    reason = error.strerror or str(error)
+    logger.warning("%s could not be drawn: %s. Training goes on without it.", path, reason)
+    return reason
 
 
 def _sentence(row: Mapping[str, Any], seconds: float, epochs: int) -> str:
