@@ -10,6 +10,8 @@ import pytest
 
 import glueball
 from glueball import backend as backends
+from glueball.backend.base import StepOptions
+from glueball.errors import BackendError
 
 pytestmark = pytest.mark.skipif(backends.current().name != "mxnet", reason="about the MXNet backend")
 
@@ -122,3 +124,145 @@ def test_the_rewritten_graph_computes_and_learns_the_same() -> None:
     assert len(results[0]) == len(results[1]) > 6
     for expected, received in zip(*results, strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# bfloat16 on the CPU: each kernel that the conversion counts on, forward and backward
+# ----------------------------------------------------------------------------------------------------------------------
+
+KERNELS: dict[str, Any] = {
+    "Activation relu": lambda F, x: F.Activation(x, act_type="relu"),
+    "Activation tanh": lambda F, x: F.Activation(x, act_type="tanh"),
+    "Activation sigmoid": lambda F, x: F.Activation(x, act_type="sigmoid"),
+    "Activation softrelu": lambda F, x: F.Activation(x, act_type="softrelu"),
+    "Activation softsign": lambda F, x: F.Activation(x, act_type="softsign"),
+    "Concat": lambda F, x: F.Concat(x, F.Activation(x, act_type="relu"), dim=1),
+    "Dropout": lambda F, x: F.Dropout(x, p=0.0),
+    "Flatten": lambda F, x: F.Flatten(x),
+    "LeakyReLU leaky": lambda F, x: F.LeakyReLU(x, act_type="leaky"),
+    "LeakyReLU elu": lambda F, x: F.LeakyReLU(x, act_type="elu"),
+    "LeakyReLU gelu": lambda F, x: F.LeakyReLU(x, act_type="gelu"),
+    "LeakyReLU selu": lambda F, x: F.LeakyReLU(x, act_type="selu"),
+    "Pooling max": lambda F, x: F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max"),
+    "Pooling avg": lambda F, x: F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="avg"),
+    "Pooling sum": lambda F, x: F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="sum"),
+    "Pooling global": lambda F, x: F.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg"),
+    "Reshape": lambda F, x: F.Reshape(x, shape=(0, -1)),
+    "SliceChannel": lambda F, x: F.SliceChannel(x, num_outputs=2, axis=1)[1],
+    "SwapAxis": lambda F, x: F.SwapAxis(x, dim1=1, dim2=2),
+    "UpSampling": lambda F, x: F.UpSampling(x, scale=2, sample_type="nearest"),
+    "add_n": lambda F, x: F.add_n(x, F.Activation(x, act_type="relu")),
+    "clip": lambda F, x: F.clip(x, 0, 6),
+    "elemwise_add": lambda F, x: x + F.Activation(x, act_type="relu"),
+    "elemwise_mul": lambda F, x: x * F.Activation(x, act_type="tanh"),
+    "expand_dims": lambda F, x: F.expand_dims(x, axis=0),
+    "slice_axis": lambda F, x: F.slice_axis(x, axis=1, begin=1, end=3),
+    "transpose": lambda F, x: F.transpose(x, axes=(0, 2, 3, 1)),
+    "softmax": lambda F, x: F.softmax(x, axis=1),
+    "batch_dot": lambda F, x: F.batch_dot(F.Reshape(x, shape=(-3, 0, 0)), F.Reshape(x, shape=(-3, 0, 0))),
+}
+
+
+def lowered_or_skip(backend: Any) -> None:
+    if reason := backend.supports_precision("bfloat16", "cpu"):
+        pytest.skip(reason)
+
+
+def results_of(backend: Any, make: Any, precision: str, *, warm: bool = False) -> list[np.ndarray]:
+    """Output and gradients of a network that ``make`` builds."""
+    import mxnet as mx
+
+    from glueball.backend.mxnet.precision import converted
+
+    glueball.seed(1)
+    block = make()
+    block.initialize("xavier")
+    data = backend.array(np.random.default_rng(0).normal(size=(2, 4, 6, 6)), "cpu")
+    with mx.autograd.train_mode():
+        block(data)
+    if warm:
+        block(data)
+    runner = block if precision == "float32" else converted(block, [data], precision, block.collect_params())
+    runner.hybridize(static_alloc=True)
+    data.attach_grad()
+    with mx.autograd.record():
+        output = runner(data)
+        total = (output * output * output).sum()
+    total.backward()
+    gradients = [value.grad().asnumpy() for value in block.collect_params().values() if value.grad_req != "null"]
+    return [output.asnumpy(), data.grad.asnumpy(), *gradients]
+
+
+def assert_close(received: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert len(received) == len(expected)
+    for one, two in zip(expected, received, strict=True):
+        assert two.dtype == np.float32
+        # 8 bits of mantissa, and here and there a value that falls on the other side of a bend; a wrong kernel is off
+        # by the size of the values.
+        assert np.linalg.norm(two - one) < 0.1 * np.linalg.norm(one)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_bfloat16_after_a_convolution(name: str) -> None:
+    backend = backends.current()
+    lowered_or_skip(backend)
+    nn = backend.nn
+
+    class Network(nn.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2D(4, 1, in_channels=4)
+
+        def hybrid_forward(self, F: Any, x: Any) -> Any:
+            return KERNELS[name](F, self.conv(x))
+
+    expected, received = (results_of(backend, Network, precision) for precision in ("float32", "bfloat16"))
+    assert_close(received, expected)
+    assert not np.array_equal(received[0], expected[0])
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv2DTranspose"])
+def test_bfloat16_weights_whose_layout_inference_has_changed(kind: str, groups: int) -> None:
+    """oneDNN reorders a weight in place when a network predicts; training goes on with it afterwards."""
+    backend = backends.current()
+    lowered_or_skip(backend)
+
+    def make() -> Any:
+        return getattr(backend.nn, kind)(4, 3, padding=1, groups=groups, in_channels=4)
+
+    expected, received = (results_of(backend, make, precision, warm=True) for precision in ("float32", "bfloat16"))
+    assert_close(received, expected)
+
+
+def test_bfloat16_is_refused_where_no_casts_can_be_put() -> None:
+    backend = backends.current()
+    lowered_or_skip(backend)
+
+    class Dynamic(backend.nn.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = backend.nn.Dense(3)
+
+        def hybrid_forward(self, F: Any, x: Any) -> Any:
+            return self.dense(x) if float(x.sum().asscalar()) > 0 else x
+
+    network = Dynamic()
+    network.initialize("xavier")
+    data = np.ones((2, 4), np.float32)
+    network(data)
+    with pytest.raises(BackendError, match=r"cannot predict in bfloat16.*cannot be traced.*float32"):
+        backend.predictor(network, device="cpu", precision="bfloat16")(data)
+    step = backend.training_step(network, network, StepOptions(precision="bfloat16"), "cpu")
+    with pytest.raises(BackendError, match=r"cannot be trained in bfloat16.*float32"):
+        step((data,), 0.1)
+
+
+def test_a_bad_batch_is_not_blamed_on_the_precision() -> None:
+    backend = backends.current()
+    lowered_or_skip(backend)
+    network = backend.nn.Dense(3, in_units=4)
+    network.initialize("xavier")
+    step = backend.training_step(network, network, StepOptions(precision="bfloat16"), "cpu")
+    with pytest.raises(Exception, match=r"(?i)shape"):
+        step((np.ones((2, 5), np.float32),), 0.1)

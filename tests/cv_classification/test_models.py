@@ -16,6 +16,7 @@ import pytest
 
 import glueball
 from glueball import autograd, catalog, loss, nn
+from glueball.backend.base import OptimizerSpec, StepOptions
 from glueball.errors import OptionError, WeightsError
 
 MODELS = glueball.list_models(plugin="cv_classification")
@@ -114,6 +115,80 @@ def test_gradients_reach_every_parameter(name: str) -> None:
             assert gradient.shape == tuple(parameter.shape), key
     head = as_numpy(list(backend.parameters(network).values())[-1].grad())
     assert np.abs(head).max() > 0
+
+
+def with_random_statistics(name: str) -> Any:
+    """The network as training would leave it: no scale is 1, no shift 0."""
+    network = glueball.get_model(name, classes=5)
+    network(picture(name))
+    backend, random = glueball.backend.current(), np.random.default_rng(1)
+    drawn = {
+        key: random.uniform(0.5, 1.5, values.shape).astype(np.float32) * (-1 if key.endswith("mean") else 1)
+        for key, values in backend.get_arrays(network).items()
+        if key.endswith(("gamma", "beta", "running_mean", "running_var"))
+    }
+    backend.set_arrays(network, drawn)
+    return network
+
+
+def skip_where_missing(precision: str) -> None:
+    if reason := glueball.backend.current().supports_precision(precision, "cpu"):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("name", representatives())
+def test_the_predictor_gives_what_the_network_gives(name: str) -> None:
+    """A predictor fuses and folds; where it cannot, it warns, which fails here."""
+    backend, network, data = glueball.backend.current(), with_random_statistics(name), picture(name)
+    expected = as_numpy(network(data))
+    received = as_numpy(backend.predictor(network, device="cpu")(data))
+    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", representatives())
+def test_the_predictor_in_bfloat16_is_close(name: str) -> None:
+    skip_where_missing("bfloat16")
+    backend, network, data = glueball.backend.current(), with_random_statistics(name), picture(name)
+    expected = as_numpy(network(data))
+    received = as_numpy(backend.predictor(network, device="cpu", precision="bfloat16")(data))
+    assert received.dtype == np.float32
+    assert not np.array_equal(received, expected)
+    np.testing.assert_allclose(received, expected, rtol=0, atol=0.1 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("name", representatives())
+def test_a_training_step_in_bfloat16(name: str, compile: bool) -> None:
+    skip_where_missing("bfloat16")
+    backend = glueball.backend.current()
+    losses, changes = {}, {}
+    for precision in ("float32", "bfloat16"):
+        glueball.seed(0)
+        network = glueball.get_model(name, classes=3)
+        data, label = picture(name, batch=4), np.array([0, 1, 2, 1], np.float32)
+        network(data)
+        before = backend.get_arrays(network)
+
+        class Graph(nn.HybridBlock):
+            def __init__(self, network: Any) -> None:
+                super().__init__()
+                self.network = network
+                self.loss = loss.SoftmaxCrossEntropyLoss()
+
+            def hybrid_forward(self, F: Any, data: Any, label: Any) -> Any:
+                return self.loss(self.network(data), label)
+
+        options = StepOptions(optimizer=OptimizerSpec(name="sgd"), precision=precision, compile=compile)
+        step = backend.training_step(network, Graph(network), options, "cpu")
+        losses[precision] = as_numpy(step((data, label), 0.1).loss).item()
+        after = backend.get_arrays(network)
+        changes[precision] = {key: after[key] - before[key] for key in after if "running" not in key}
+        assert all(np.isfinite(values).all() for values in after.values())
+        assert all(values.dtype == np.float32 for values in after.values())
+    # Statistics of a few small pictures magnify every rounding.
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.5)
+    # Rounded otherwise, so that it was bfloat16 indeed.
+    assert any(not np.array_equal(changes["bfloat16"][key], values) for key, values in changes["float32"].items())
 
 
 @pytest.mark.parametrize("suffix", [".params", ".safetensors"])

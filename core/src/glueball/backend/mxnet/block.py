@@ -30,13 +30,24 @@ class BlockInterface:
         return super().__call__(*inputs)  # type: ignore[misc]
 
     def _to_array(self, values: np.ndarray) -> Any:
+        """``values`` on the network's device; floating ones in the data type that ``cast`` gave to its parameters."""
+        # MXNet knows the types of this machine's byte order only.
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         device, dtype = mx.current_context(), values.dtype
-        for parameter in self.collect_params().values():
-            if parameter._data is not None or parameter._deferred_init:
-                device = parameter.list_ctx()[0]
-                break
-        if dtype == np.float64:
-            dtype = np.dtype(np.float32)
+        ready = {
+            name: parameter
+            for name, parameter in self.collect_params().items()
+            if parameter._data is not None or parameter._deferred_init
+        }
+        if ready:
+            device = next(iter(ready.values())).list_ctx()[0]
+        if dtype.kind == "f":
+            floating = [(name, np.dtype(parameter.dtype)) for name, parameter in ready.items()]
+            # Normalisation stays in float32 when the network is cast to half precision, so others are asked first.
+            floating.sort(key=lambda one: one[0].endswith(("gamma", "beta")))
+            dtype = next((kind for _, kind in floating if kind.kind in "fV"), np.dtype(np.float32))
+            if dtype.kind == "V":  # MXNet's stand-in for bfloat16, which NumPy lacks
+                return mx.nd.amp_cast(mx.nd.array(values, ctx=device, dtype=np.float32), dtype="bfloat16")
         elif dtype in (np.uint16, np.uint32, np.uint64):
             dtype = np.dtype(np.int64)
         return mx.nd.array(values, ctx=device, dtype=dtype)

@@ -1,13 +1,15 @@
 """Prediction on MXNet: the traced graph of the network, partitioned for oneDNN on the CPU.
 
 A graph of fused operators cannot be trained any more. So the network is traced into a symbol of its own with copies of
-its weights; the network itself is never touched.
+its weights; the network itself is never touched. Nobody repairs MXNet's partitioner and memory planner any more. So a
+compiled graph proves itself on the first batch of its shape: it gives what the network gives, or it is not used.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
@@ -15,11 +17,20 @@ import numpy as np
 from mxnet import gluon
 
 from glueball.backend.mxnet import device as devices_module
-from glueball.backend.mxnet.precision import convert_symbol
+from glueball.backend.mxnet.fusion import fused
+from glueball.backend.mxnet.graphs import last_line, without_dropout
+from glueball.backend.mxnet.precision import convert_symbol, input_variables
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
     from glueball.backend.mxnet.backend import MXNetBackend
+
+# Of the largest value; sums in another order differ by far less, what is wrong by far more.
+_TOLERANCE = 0.02
+
+
+# Shapes that get a static plan of their own; batches of further shapes share a plan that is made anew for each.
+_STATIC_PLANS = 4
 
 
 class MXNetPredictor:
@@ -36,10 +47,15 @@ class MXNetPredictor:
             reason = backend.supports_precision(precision, device)
             if reason is not None:
                 raise BackendError(f"Cannot predict in {precision} on {device}: {reason}. Use float32.")
-        self._compile = compile and isinstance(network, gluon.HybridBlock)
-        # Compiled for each number of inputs and rank; the shapes within are MXNet's own matter.
+            if not isinstance(network, gluon.HybridBlock):
+                raise self._no_such_precision("it is no HybridBlock, so that no casts can be put into its graph")
+        # The casts of a lower precision are in the graph: without one there is no such precision.
+        self._compile = (compile or precision != "float32") and isinstance(network, gluon.HybridBlock)
+        # Shapes of the inputs -> the compiled graph, None where the network itself has to do.
         self._compiled: dict[Any, Any] = {}
-        self._copies: list[tuple[Any, Any]] = []
+        # What all compiled graphs compute with: name -> (the network's parameter, its copy).
+        self._copies: dict[str, tuple[Any, Any]] = {}
+        self._shared: Any = None
         backend.to_device(network, device)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -47,28 +63,29 @@ class MXNetPredictor:
         with mx.autograd.predict_mode(), mx.autograd.pause():
             if not self._compile:
                 return self._network(*arrays)
-            key = tuple((value.ndim, str(value.dtype)) for value in arrays)
-            block = self._compiled.get(key)
-            if block is None:
-                block = self._build(arrays)
-                if block is None:
-                    return self._network(*arrays)
-                self._compiled[key] = block
-            result = block(*arrays)
+            key: Any = tuple((value.shape, str(value.dtype)) for value in arrays)
+            static = key in self._compiled or len(self._compiled) < _STATIC_PLANS
+            if not static:
+                key = tuple((value.ndim, str(value.dtype)) for value in arrays)
+            if key not in self._compiled:
+                self._compiled[key] = self._build(arrays, static)
+            block = self._compiled[key]
+            result = self._network(*arrays) if block is None else block(*arrays)
         return result if self._single or not isinstance(result, (list, tuple)) else tuple(result)
 
     def refresh(self) -> None:
         """Takes over the weights that the network has now; nothing is traced again."""
         mx.nd.waitall()  # for the running statistics, as in MXNetBackend.get_arrays
-        for source, copy in self._copies:
+        for source, copy in self._copies.values():
             source.data(self._context).copyto(copy.data(self._context))
         # oneDNN's fused operators keep reordered weights, which they only reread in a graph that is built anew.
-        for block in self._compiled.values():
+        for block in filter(None, self._compiled.values()):
             block._clear_cached_op()
 
     def fused_layers(self) -> int:
         """How many operators of the compiled graphs stand for several layers."""
-        graphs = [block._cached_graph[1] for block in self._compiled.values() if block._cached_graph]
+        blocks = filter(None, self._compiled.values())
+        graphs = [block._cached_graph[1] for block in blocks if block._cached_graph]
         return sum(node["op"].startswith("_sg_") for graph in graphs for node in json.loads(graph.tojson())["nodes"])
 
     def _on_device(self, value: Any) -> Any:
@@ -78,39 +95,86 @@ class MXNetPredictor:
 
     _single = True
 
-    def _build(self, arrays: list[Any]) -> Any:
-        parameters = self._network.collect_params()
-        if any(parameter._data is None for parameter in parameters.values()):
+    def _build(self, arrays: list[Any], static: bool) -> Any:
+        """The network compiled for such inputs; None where the network itself has to do."""
+        if any(parameter._data is None for parameter in self._network.collect_params().values()):
             self._network(*arrays)  # settles deferred shapes
-        names = [f"input{index}" for index in range(len(arrays))]
         # SymbolBlock infers types from its inputs, and warns about inputs that have none.
-        variables = [mx.sym.var(name, dtype=value.dtype) for name, value in zip(names, arrays, strict=True)]
+        variables = input_variables(arrays)
         try:
             outputs = self._network(*variables)
         except Exception as error:
-            self._compile = False
-            warnings.warn(
-                f"The network predicts without compilation, since it cannot be traced: {type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            reason = f"it cannot be traced: {type(error).__name__}: {error}"
+            if self._precision != "float32":
+                raise self._no_such_precision(reason) from error
+            self._warn(f"The network predicts without compilation, since {reason}")
             return None
         self._single = not isinstance(outputs, (list, tuple))
-        symbol = outputs if self._single else mx.sym.Group(list(outputs))
+        plain = without_dropout(outputs if self._single else mx.sym.Group(list(outputs)))
         if self._precision != "float32":
-            symbol = convert_symbol(symbol, self._precision)
+            symbols = [convert_symbol(plain, self._precision)]
         elif self._context.device_type == "cpu":
-            # Convolution, BatchNorm, activation and sum become one operator. This is the partitioner that executors
-            # use; HybridBlock.optimize_for of 1.9.1 leaves such graphs as they are.
-            symbol = symbol.get_backend_symbol("MKLDNN")
-        block = gluon.SymbolBlock(symbol, variables)
+            symbols = [fused(plain), plain]
+        else:
+            symbols = [plain]
+        reasons = []
+        for symbol in symbols:
+            for static_shape in (True, False) if static else (False,):
+                block = self._with_weights(symbol, variables)
+                block.hybridize(static_alloc=True, static_shape=static_shape)
+                reason = self._fault(block, arrays)
+                if reason is None:
+                    return block
+                reasons.append(reason)
+        if self._precision != "float32":
+            raise self._no_such_precision(reasons[0])
+        self._warn(f"The network predicts without compilation, since the compiled graphs are wrong: {reasons[0]}")
+        return None
+
+    def _with_weights(self, symbol: Any, variables: Sequence[Any]) -> Any:
+        """The symbol as a block on copies of the network's weights."""
+        parameters = self._network.collect_params()
+        block = gluon.SymbolBlock(symbol, variables, params=self._shared)
+        if self._shared is None:
+            self._shared = block.collect_params()
         mx.nd.waitall()
         for name, copy in block.collect_params().items():
+            if name in self._copies:
+                continue
             source = parameters[name]
             copy.shape = source.shape
             copy.dtype = source.dtype
             copy.grad_req = "null"
             copy._load_init(source.data(self._context), [self._context])
-            self._copies.append((source, copy))
-        block.hybridize(static_alloc=True, static_shape=True)
+            self._copies[name] = (source, copy)
         return block
+
+    def _fault(self, block: Any, arrays: list[Any]) -> str | None:
+        """What is wrong with the block's answers; None where they are the network's."""
+        expected = _values(self._network(*arrays))
+        try:
+            # A static plan is made by the first call and used by the second.
+            answers = [_values(block(*arrays)) for _ in range(2)]
+        except mx.MXNetError as error:
+            return last_line(error)
+        for received in answers:
+            for one, two in zip(expected, received, strict=True):
+                if one.shape != two.shape:
+                    return f"the result has shape {two.shape} instead of {one.shape}"
+                bound = _TOLERANCE * float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
+                if self._precision == "float32" and not np.allclose(one, two, rtol=0.0, atol=bound, equal_nan=True):
+                    return "the result is not the network's own"
+        return None
+
+    def _no_such_precision(self, reason: str) -> BackendError:
+        return BackendError(
+            f'The network cannot predict in {self._precision} on MXNet: {reason}. Use float32 (precision="float32").'
+        )
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def _values(outputs: Any) -> list[np.ndarray]:
+    """The outputs as NumPy; what fails in MXNet's engine fails here at the latest."""
+    return [output.asnumpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]

@@ -22,7 +22,9 @@ from mxnet import gluon
 
 from glueball.backend.base import StepOptions, StepOutput
 from glueball.backend.mxnet import device as devices_module
+from glueball.backend.mxnet.graphs import last_line
 from glueball.backend.mxnet.optimizers import MXNetOptimizer, average_into
+from glueball.backend.mxnet.precision import converted
 from glueball.backend.optimizers import assign_grad_req, check_state, ema_decay, resolve
 from glueball.errors import BackendError, TrainingError
 
@@ -61,6 +63,8 @@ class MXNetTrainingStep:
             reason = backend.supports_precision(options.precision, device)
             if reason is not None:
                 raise BackendError(f"Cannot train in {options.precision} on {device}: {reason}. Use float32.")
+            if not isinstance(graph, gluon.HybridBlock):
+                raise self._no_such_precision("it is no HybridBlock, so that no casts can be put into its graph")
         self._parameters = backend.parameters(network)
         self._treatments = resolve(self._parameters, options.rules)
         for name, treatment in self._treatments.items():
@@ -70,6 +74,8 @@ class MXNetTrainingStep:
         backend.to_device(network, device)
         self._runners: dict[Any, Any] = {}
         self._compile = options.compile and isinstance(graph, gluon.HybridBlock)
+        # Whether the batch at hand is the first one of a graph in lower precision, whose kernels may be missing.
+        self._is_tried = False
         self._draws_random: bool | None = None
         self._optimizer: MXNetOptimizer | None = None
         self._active: list[int] | None = None
@@ -92,6 +98,8 @@ class MXNetTrainingStep:
             loss.backward(mx.nd.full(loss.shape, self._loss_scale, ctx=self._context))
         else:
             loss.backward()
+        if self._is_tried:
+            self._finish_trial()
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
         if updated:
@@ -189,7 +197,8 @@ class MXNetTrainingStep:
         return value if value.ctx == self._context else value.as_in_context(self._context)
 
     def _forward(self, batch: list[Any]) -> list[Any]:
-        if not self._compile:
+        lowered = self._options.precision != "float32"
+        if not (self._compile or lowered):
             return self._eager(batch)
         key: Any = tuple((value.shape, str(value.dtype)) for value in batch)
         if key not in self._runners and len(self._runners) >= _STATIC_PLANS:
@@ -198,14 +207,16 @@ class MXNetTrainingStep:
         if runner is not None:
             return runner(*batch)
         first = not self._runners
-        runner = self._compiled(batch, static_shape=key is not None)
         try:
+            runner = self._compiled(batch, static_shape=key is not None)
             result = runner(*batch)
         except Exception as error:
-            if not first:
+            if not (first or lowered):
                 raise
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.
             result = self._eager(batch)
+            if lowered:
+                raise self._no_such_precision(last_line(error)) from error
             self._compile = False
             warnings.warn(
                 f"The training step runs without compilation: {type(error).__name__}: {error}",
@@ -214,6 +225,7 @@ class MXNetTrainingStep:
             )
             return result
         self._runners[key] = runner
+        self._is_tried = lowered
         if self._draws_random is None and getattr(runner, "_cached_graph", None):
             self._draws_random = _draws_random(runner._cached_graph[1])
         return result
@@ -226,15 +238,24 @@ class MXNetTrainingStep:
     def _compiled(self, batch: list[Any], static_shape: bool) -> Any:
         runner: Any = _MeanLoss(self._graph)
         if self._options.precision != "float32":
-            runner = self._reduced_precision(runner, batch)
-        runner.hybridize(static_alloc=True, static_shape=static_shape)
+            # Casts stand around the operators that gain; the weights stay float32 and are cast in the graph.
+            runner = converted(runner, batch, self._options.precision, self._graph.collect_params())
+        runner.hybridize(static_alloc=self._compile, static_shape=self._compile and static_shape)
         return runner
 
-    def _reduced_precision(self, runner: Any, batch: list[Any]) -> Any:
-        """The graph with casts around the operators that gain; the weights stay float32 and are cast in the graph."""
-        from glueball.backend.mxnet.precision import converted
+    def _finish_trial(self) -> None:
+        """Waits for the first batch of a graph in lower precision: what has no kernel fails here, not some time on."""
+        self._is_tried = False
+        try:
+            mx.nd.waitall()
+        except mx.MXNetError as error:
+            raise self._no_such_precision(last_line(error)) from error
 
-        return converted(runner, batch, self._options.precision, self._graph.collect_params())
+    def _no_such_precision(self, reason: str) -> BackendError:
+        return BackendError(
+            f"The network cannot be trained in {self._options.precision} on MXNet: {reason}. "
+            "Use float32 (--set precision=float32)."
+        )
 
     def _prepare(self) -> None:
         """Makes the optimiser and the averages, once the first forward pass has settled all shapes."""
