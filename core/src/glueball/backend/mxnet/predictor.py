@@ -117,18 +117,18 @@ class MXNetPredictor:
             symbols = [fused(plain), plain]
         else:
             symbols = [plain]
-        reasons = []
+        faults = []
         for symbol in symbols:
             for static_shape in (True, False) if static else (False,):
                 block = self._with_weights(symbol, variables)
                 block.hybridize(static_alloc=True, static_shape=static_shape)
-                reason = self._fault(block, arrays)
-                if reason is None:
+                fault = self._fault(block, arrays)
+                if fault is None:
                     return block
-                reasons.append(reason)
+                faults.append(fault)
         if self._precision != "float32":
-            raise self._no_such_precision(reasons[0])
-        self._warn(f"The network predicts without compilation, since the compiled graphs are wrong: {reasons[0]}")
+            raise self._no_such_precision(faults[0])
+        self._warn(f"The network predicts without compilation, since the compiled graphs are wrong: {faults[0]}")
         return None
 
     def _with_weights(self, symbol: Any, variables: Sequence[Any]) -> Any:
