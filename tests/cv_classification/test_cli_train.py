@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from PIL import Image
 
 import glueball
 from glueball.cli import main
+from glueball.engine import evaluation
+from glueball.engine.trainer import Trainer, TrainingResult
 
 COLORS = {"brick": (190, 70, 50), "grass": (60, 180, 60), "sky": (60, 120, 220)}
 # A small network and small pictures: what is tested is the way, not the result.
@@ -67,6 +71,7 @@ def test_train_leaves_everything(run: Path) -> None:
     assert description["classes"] == ["brick", "grass", "sky"]
     assert description["model"]["classes"] == 3
     remarks = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if '"remark"' in line]
+    assert "18 pictures of 3 classes (brick, grass, sky)" in remarks[0]["text"]
     assert "20% of every class held out" in remarks[0]["text"]
 
 
@@ -76,6 +81,7 @@ def test_evaluate_on_the_runs_own_and_on_other_data(
     assert main(["evaluate", str(run), "--json"]) == 0
     own = json.loads(capsys.readouterr().out)
     assert own["samples"] == 6
+    assert own["measured"] == "the validation data"
     best = json.loads((run / "run.json").read_text())["best"]
     assert own["metrics"]["accuracy"] == pytest.approx(best["validation_accuracy"])
     # One class alone: labels still follow the run's classes.
@@ -84,6 +90,90 @@ def test_evaluate_on_the_runs_own_and_on_other_data(
     assert json.loads(capsys.readouterr().out)["samples"] == 3
     (other / "sky").rename(other / "sea")
     assert "sea" in failing(capsys, "evaluate", run, "--data", other)
+
+
+@pytest.fixture(scope="module")
+def three_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts") / "data"
+    for part, count in (("train", 3), ("val", 2), ("test", 1)):
+        paint(root / part, count)
+    return root
+
+
+def test_a_test_part_is_kept_for_evaluation(
+    three_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert main(["train", "image-folder", "--data", str(three_parts), "--out", out, "--epochs", "1", *SMALL]) == 0
+    capsys.readouterr()
+    for split, samples in ((None, "3 samples of the test"), ("validation", "6 samples of the validation")):
+        assert main(["evaluate", out, *(["--split", split] if split else [])]) == 0
+        assert capsys.readouterr().out.startswith(f"{samples} data:\n")
+
+
+@pytest.mark.parametrize(
+    ("parts", "samples", "measured"),
+    [
+        (["val"], 6, "every picture of {data}/val"),
+        (["test"], 3, "every picture of {data}/test"),
+        (["train"], 9, "every picture of {data}/train"),
+        (["val", "test"], 3, "the folder test of {data}"),
+        (["train", "val"], 6, "the folder val of {data}"),
+        (["train", "val", "test"], 3, "the folder test of {data}"),
+    ],
+)
+def test_evaluate_says_which_of_other_data_it_measured(
+    run: Path,
+    three_parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    parts: list[str],
+    samples: int,
+    measured: str,
+) -> None:
+    # Which pictures are measured shows without measuring them, and networks take long to compile.
+    seen: list[int] = []
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda task, predict, loader, *rest, **options: seen.append(len(loader)) or {}
+    )
+    for part in parts:
+        shutil.copytree(three_parts / part, tmp_path / "data" / part)
+    words = ["evaluate", str(run), "--data", str(tmp_path / "data")]
+    assert main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["samples"], answer["measured"]) == (samples, measured.format(data=tmp_path / "data"))
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", arcname="data")
+    words[words.index("--data") + 1] = str(tmp_path / "data.tar")
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == samples
+    assert seen == [-(-samples // 8)] * 2
+
+
+def test_a_split_of_other_data_is_named_by_its_folder(
+    run: Path, three_parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failing(capsys, "evaluate", run, "--data", three_parts, "--split", "train")
+    assert f"such as --data {three_parts / 'train'}" in message
+
+
+def test_a_run_is_found_again_from_another_folder(
+    run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copy(run / "weights" / "best.safetensors", tmp_path / "start.safetensors")
+    shutil.copytree(pictures, tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", "pictures", "--pretrained", "start.safetensors", "--epochs", "1"]
+    assert main(["train", "image-folder", *words, "--out", "run", *SMALL]) == 0
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["data"]["train"]["options"]["root"] == str(tmp_path / "pictures")
+    assert recipe["model"]["pretrained"] == str(tmp_path / "start.safetensors")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", str(out)]) == 0
+    assert main(["train", "--resume", "--out", str(out), "--epochs", "2", "--allow-changes", "--quiet"]) == 0
 
 
 def test_predict_on_files(run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +186,64 @@ def test_predict_on_files(run: Path, pictures: Path, tmp_path: Path, capsys: pyt
         assert picture.size[0] > 300
     assert main(["predict", str(run), files[0]]) == 0
     assert "sky" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (".", "a folder"),
+        ("", "a folder"),
+        ("folder", "a folder"),
+        ("file/below/out.png", "file is a file"),
+        ("out.gif", "another suffix"),
+        ("out", "no suffix"),
+        ("closed/out.png", "closed cannot be written"),
+    ],
+)
+def test_places_for_drawings_are_checked_before_predicting(
+    run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    # The superuser may write everywhere, so that modes of folders would not do here.
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and access(path, mode))
+    words = ["predict", str(run), str(pictures / "sky" / "0.jpg"), "--draw", place]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+
+
+def test_drawings_follow_their_suffix(run: Path, pictures: Path, tmp_path: Path) -> None:
+    assert (
+        main(["predict", str(run), str(pictures / "sky" / "0.jpg"), "--draw", str(tmp_path / "new" / "out.jpg")]) == 0
+    )
+    with Image.open(tmp_path / "new" / "out.jpg") as picture:
+        assert picture.format == "JPEG"
+
+
+def test_class_names_in_any_alphabet_reach_any_terminal(
+    run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "run"
+    shutil.copytree(run, named)
+    description = json.loads((named / "run.json").read_text())
+    description["classes"] = ["кирпич", "трава", "небо"]
+    (named / "run.json").write_text(json.dumps(description))
+    content = io.BytesIO()
+    # What PYTHONUTF8=0 PYTHONIOENCODING=ascii gives.
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    assert main(["predict", str(named), str(pictures / "sky" / "0.jpg")]) == 0
+    assert "небо".encode("ascii", "backslashreplace") in content.getvalue()
 
 
 def test_predict_goes_on_after_a_damaged_file(
@@ -187,6 +335,28 @@ def test_unknown_flags_are_refused_and_help_shows_the_recipes_own(capsys: pytest
     shown = capsys.readouterr().out
     assert "options of the recipe image-folder" in shown
     assert "--holdout" in shown
+
+
+def test_mistyped_options_of_recipes_are_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "image-folder", "--dta", "x"])
+    errors = capsys.readouterr().err
+    assert errors.startswith("usage: glueball train")
+    assert "Did you mean --data?" in errors
+
+
+def test_an_empty_name_of_the_run_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--out names the folder" in failing(capsys, "train", "digits", "--out", "")
+
+
+@pytest.mark.parametrize(("ended", "status"), [("done", 0), ("no gain", 0), ("bad numbers", 1)])
+def test_the_status_tells_whether_training_ended_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ended: str, status: int
+) -> None:
+    result = TrainingResult(metrics={}, best_epoch=None, epochs=1, seconds=1.0, out=tmp_path, ended=ended)
+    monkeypatch.setattr(Trainer, "fit", lambda self: result)
+    assert main(["train", "digits", "--out", str(tmp_path / "run")]) == status
+    assert "Trained 1 epoch:" in capsys.readouterr().out
 
 
 def test_data_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

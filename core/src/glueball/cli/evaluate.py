@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         "--split",
         choices=("train", "validation", "test"),
         default="test",
-        help="which part of the data (default: test; where there is none, validation)",
+        help="which part of the run's own data (default: test; where there is none, validation)",
     )
     parser.add_argument("--weights", choices=("best", "last"), help="default: the best ones, if there are any")
     parser.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
@@ -33,7 +33,13 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measures the run and prints its metrics."""
     from glueball.engine.load import evaluate_run
+    from glueball.errors import OptionError
 
+    if arguments.data is not None and arguments.split != "test":
+        raise OptionError(
+            f"--split chooses among the run's own data. Received: --split {arguments.split} with --data. Name the folder "
+            f"of the part itself, such as --data {os.path.join(arguments.data, 'train')}."
+        )
     metrics, samples = evaluate_run(
         arguments.run,
         data=arguments.data,
