@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -302,6 +303,17 @@ def test_probe_survives_a_library_that_kills_the_process(tmp_path: Path) -> None
 def test_probe_of_what_is_not_installed() -> None:
     text = error_of(run("from glueball import backend; print(backend.probe('torch'))", isolated=True))
     assert "installed=False" in text
+    assert "glueball-core[torch]" in text
+
+
+def test_unknown_name_lists_what_is_installed(tmp_path: Path) -> None:
+    fake_library(tmp_path, "torch", "")
+    unknown = {"GLUEBALL_BACKEND": "foo"}
+    text = error_of(run(SHOW_ERROR, path=(tmp_path,), environment=unknown))
+    assert "GLUEBALL_BACKEND names an unknown backend. Expected one of ['mxnet', 'torch'], received 'foo'." in text
+    assert re.search(r"Installed: (mxnet, )?torch\.", text)
+    text = error_of(run(SHOW_ERROR, environment=unknown, isolated=True))
+    assert "None of them is installed" in text
     assert "glueball-core[torch]" in text
 
 

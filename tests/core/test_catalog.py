@@ -416,6 +416,34 @@ def test_names_are_found_in_any_case() -> None:
         assert current.find("model", "SHAPES/Shape_NET1.0").name == "shape_net1.0"
 
 
+def test_plugins_are_named_in_any_case() -> None:
+    with isolated_catalog({"shapes": Shapes()}) as current:
+        assert current.plugin("Shapes").name == "shapes"
+        assert glueball.list_models(plugin="SHAPES") == glueball.list_models(plugin="shapes") != []
+        with pytest.raises(UnknownNameError) as caught:
+            current.find("model", "SHAPES/shapenet_1.0")
+        assert "Did you mean 'shape_net1.0'" in str(caught.value)
+        assert "is installed" not in str(caught.value)
+
+
+def test_what_a_plugin_prints_does_not_mix_with_answers(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = """
+from glueball.plugin import hookimpl
+
+print("imported")
+
+@hookimpl
+def register_models(register):
+    print("asked")
+    register("loud_net", "loud:build", task="image_classification")
+"""
+    install(site, "glueball-loud", plugin="loud", code=code)
+    assert only("glueball-loud").find("model", "loud_net").plugin == "loud"
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "imported\nasked\n"
+
+
 def test_unknown_names_suggest_near_ones() -> None:
     with isolated_catalog({"shapes": Shapes()}) as current:
         with pytest.raises(UnknownNameError, match=r"Did you mean 'shape_net1\.0'"):
@@ -439,6 +467,13 @@ def test_unknown_names_suggest_near_ones() -> None:
         ("transformer_en_de_512_WMT2014", "glueball-nlp-translation"),
         ("awd_lstm_lm_1150", "glueball-nlp-embedding-lm"),
         ("resnet50_v1b", "glueball-cv-classification"),
+        ("ssd_512", "glueball-cv-detection"),
+        ("SSD512", "glueball-cv-detection"),
+        ("ssd", "glueball-cv-detection"),
+        ("yolov3", "glueball-cv-detection"),
+        ("FasterRCNN_resnet50", "glueball-cv-detection"),
+        ("deeplabv3", "glueball-cv-segmentation"),
+        ("NLP_BERT/anything", "glueball-nlp-bert"),
     ],
 )
 def test_unknown_name_tells_which_distribution_ships_it(name: str, distribution: str) -> None:
@@ -456,7 +491,8 @@ def test_families_have_distinct_plugins_and_claim_no_foreign_name() -> None:
     assert len({family.plugin for family in FAMILIES}) == len(FAMILIES)
     for family in FAMILIES:
         assert family_of(family.plugin) is family
-    assert family_of("my_own_net") is None
+    for name in ("my_own_net", "ssdnet", "not_ssd_512", "fcnet"):
+        assert family_of(name) is None
 
 
 def test_near_names_ignore_separators_and_keep_to_the_limit() -> None:

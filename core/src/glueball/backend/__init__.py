@@ -201,7 +201,11 @@ def _check_name(name: str, source: str) -> None:
     near = difflib.get_close_matches(str(name).lower(), [*BACKENDS, "pytorch"], n=1, cutoff=0.4)
     meant = ["torch" if match == "pytorch" else match for match in near]
     hint = f" Did you mean {meant[0]!r}?" if meant else ""
-    raise BackendError(f"{source} names an unknown backend. Expected one of {list(BACKENDS)}, received {name!r}.{hint}")
+    found = installed()
+    here = f"Installed: {', '.join(found)}." if found else f"None of them is installed. {_INSTALL}"
+    raise BackendError(
+        f"{source} names an unknown backend. Expected one of {list(BACKENDS)}, received {name!r}.{hint} {here}"
+    )
 
 
 def _select(name: str) -> None:

@@ -90,7 +90,7 @@ class Catalog:
         return list(self._scanned().plugins)
 
     def plugin(self, name: str) -> PluginInfo:
-        """One installed plugin, by its name or its distribution's.
+        """One installed plugin, by its name or its distribution's, in any case.
 
         Raises:
             UnknownNameError: it is not installed.
@@ -98,7 +98,7 @@ class Catalog:
         """
         plugins = self._scanned().plugins
         for info in plugins:
-            if name in (info.name, info.distribution):
+            if name.casefold() in (info.name.casefold(), info.distribution.casefold()):
                 return info
         raise UnknownNameError(
             f"No plugin '{name}' is installed.{did_you_mean(name, [info.name for info in plugins])}"

@@ -6,6 +6,7 @@ of a whole style needs no update when a family gains a member.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 
 import attrs
@@ -33,14 +34,14 @@ FAMILIES = (
         "glueball-cv-detection",
         "cv_detection",
         "object detection and tracking",
-        "ssd_* yolo3_* faster_rcnn_* doublehead_rcnn_* custom_faster_rcnn_* center_net_* siamrpn_* "
+        "ssd_* yolo* faster_rcnn_* doublehead_rcnn_* custom_faster_rcnn_* center_net_* siamrpn_* "
         "*_voc_detection *_coco_detection voc_detection coco_detection",
     ),
     Family(
         "glueball-cv-segmentation",
         "cv_segmentation",
         "semantic and instance segmentation, depth",
-        "fcn_* psp_* deeplab_* danet_* icnet_* fastscnn_* mask_rcnn_* custom_mask_rcnn_* hrnet_*_s "
+        "fcn_* psp_* deeplab* danet_* icnet_* fastscnn_* mask_rcnn_* custom_mask_rcnn_* hrnet_*_s "
         "monodepth2_* ade20k* citys* *_segmentation kitti*",
     ),
     Family(
@@ -88,4 +89,16 @@ def family_of(name: str) -> Family | None:
     for family in FAMILIES:
         if lowered == family.plugin or any(fnmatchcase(lowered, pattern) for pattern in family.patterns):
             return family
+    # Second, as people type names from memory: 'ssd512' and 'FasterRCNN', and the beginning alone, 'ssd'.
+    for family in FAMILIES:
+        if any(_begins_loosely(lowered, pattern) for pattern in family.patterns):
+            return family
     return None
+
+
+def _begins_loosely(name: str, pattern: str) -> bool:
+    """Whether ``name`` begins as ``pattern``, which ends in ``_*``, with or without its separators, as whole words."""
+    if pattern.startswith("*") or not pattern.endswith("_*"):
+        return False
+    words = pattern.removesuffix("_*").split("_")
+    return re.match("[_-]?".join(map(re.escape, words)) + "(?![a-z])", name) is not None

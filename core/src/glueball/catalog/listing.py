@@ -52,7 +52,8 @@ def select(
     entries = catalog.entries(kind)
     if plugin is not None:
         info = catalog.plugin(plugin)
-        entries = [entry for entry in entries if plugin in (entry.plugin, entry.distribution)]
+        wanted = plugin.casefold()
+        entries = [one for one in entries if wanted in (one.plugin.casefold(), one.distribution.casefold())]
         if info.state != "active":
             raise OptionError(f"The plugin '{plugin}' offers nothing, it is {info.state}: {info.reason}")
     if task is not None:

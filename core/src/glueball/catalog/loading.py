@@ -6,6 +6,8 @@ pluggy finds the hooks and checks their arguments. The manager holds one plugin 
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 import pluggy
@@ -98,6 +100,11 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
         )
 
 
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Within it, what a plugin prints goes to the error stream: standard output may be JSON that a program reads."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def load(source: Source, manager: pluggy.PluginManager) -> list[Entry]:
     """Imports a plugin and calls its hooks.
 
@@ -106,7 +113,8 @@ def load(source: Source, manager: pluggy.PluginManager) -> list[Entry]:
             is what its code raised. Nothing that it registered is kept.
     """
     try:
-        plugin = source.load()
+        with _quiet():
+            plugin = source.load()
     # SystemExit too: a script that ends the interpreter on import must not end every program that lists models.
     except (Exception, SystemExit) as error:
         raise PluginError(
@@ -118,7 +126,8 @@ def load(source: Source, manager: pluggy.PluginManager) -> list[Entry]:
         _check_hooks(manager, plugin)
         for kind, hook in HOOKS.items():
             registrar.open(kind)
-            results = getattr(manager.hook, hook)(register=registrar)
+            with _quiet():
+                results = getattr(manager.hook, hook)(register=registrar)
             if registrar.error is not None:
                 raise registrar.error
             if results:

@@ -33,11 +33,12 @@ def unknown(kind: str | None, name: str, entries: Iterable[Entry], plugins: Iter
     infos = list(plugins)
     message = f"No plugin offers {'anything' if kind is None else f'a {kind}'} named '{name}'."
     prefix, slash, rest = name.partition("/")
-    plugin = next((info for info in infos if info.name == prefix), None) if slash else None
+    # In any case, as names are.
+    plugin = next((info for info in infos if info.name.casefold() == prefix.casefold()), None) if slash else None
     if slash and plugin is None:
         message += f" No plugin '{prefix}' is installed.{did_you_mean(prefix, [info.name for info in infos])}"
     elif plugin is not None and plugin.state != "active":
-        message += f" The plugin '{prefix}' is {plugin.state}: {plugin.reason}"
+        message += f" The plugin '{plugin.name}' is {plugin.state}: {plugin.reason}"
     else:
         message += did_you_mean(rest or name, known)
     unusable = sorted({info.name for info in infos if info.state in ("failed", "incompatible", "conflict")})
