@@ -333,6 +333,7 @@ def pooling(data: Array, **options: Any) -> Array:
         case(normal(2, 1, 2, 2), scale=3, sample_type="nearest"),
         case(normal(1, 2, 4, 4), normal(1, 1, 2, 2), scale=2, sample_type="nearest"),
         case(normal(1, 2, 4, 4), normal(1, 2, 2, 2), scale=2, sample_type="nearest", multi_input_mode="sum"),
+        case(normal(1, 2, 4, 4), normal(1, 1, 2, 2), scale=2, sample_type="nearest", num_args=2),
     ],
 )
 def upsampling(*data: Array, **options: Any) -> Array:
@@ -388,12 +389,19 @@ def batch_norm(data: Array, gamma: Array, beta: Array, mean: Array, variance: Ar
         case(normal(3, 6), positive(6), normal(6)),
         case(normal(2, 3, 4), positive(4), normal(4), axis=-1, eps=1e-2),
         case(normal(2, 3, 4), positive(3), normal(3), axis=1),
+        case(normal(3, 6), positive(6), normal(6), output_mean_var=True,
+             skip_gradient={"mxnet": "takes the gradients of mean and deviation for zero"}),
+        case(normal(2, 3, 4), positive(3), normal(3), axis=1, output_mean_var=True,
+             skip_gradient={"mxnet": "takes the gradients of mean and deviation for zero"}),
     ],
-)
-def layer_norm(data: Array, gamma: Array, beta: Array, **options: Any) -> Array:
-    axis = options.get("axis", -1)
-    normalized = _normalize(data, axis, options.get("eps", 1e-5))
-    return normalized * _channel(gamma, data.ndim, axis) + _channel(beta, data.ndim, axis)
+)  # fmt: skip
+def layer_norm(data: Array, gamma: Array, beta: Array, **options: Any) -> Any:
+    axis, eps = options.get("axis", -1), options.get("eps", 1e-5)
+    result = _normalize(data, axis, eps) * _channel(gamma, data.ndim, axis) + _channel(beta, data.ndim, axis)
+    if not options.get("output_mean_var"):
+        return result
+    # What MXNet calls var is the standard deviation.
+    return [result, data.mean(axis, keepdims=True), np.sqrt(data.var(axis, keepdims=True) + eps)]
 
 
 @reference(

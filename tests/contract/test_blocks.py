@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glueball import autograd, backend, init, nn
+from glueball import autograd, backend, init, nn, ops
 from glueball.errors import GlueballError
 
 DATA = np.random.Generator(np.random.Philox(5)).standard_normal((2, 3, 8, 8)).astype(np.float32)
@@ -251,6 +251,82 @@ def test_arrays_of_numpy_are_taken() -> None:
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_arrays_of_numpy_follow_a_cast(deferred: bool) -> None:
+    net = made()
+    if not deferred:
+        net(DATA)
+    net.cast("float64")
+    for kind in (np.float16, np.float32, np.float64):
+        found = backend.current().numpy(net(DATA.astype(kind)))
+        assert found.dtype == np.float64
+    net.cast("float32")
+    assert backend.current().numpy(net(DATA.astype(np.float64))).dtype == np.float32
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_numpy_in_any_layout_are_taken() -> None:
+    net = made()
+    expected = backend.current().numpy(net(DATA))
+    read_only = DATA.copy()
+    read_only.flags.writeable = False
+    others = {
+        "read-only": read_only,
+        "big-endian": DATA.astype(">f4"),
+        "big-endian float64": DATA.astype(">f8"),
+        "backwards": DATA[::-1].copy()[::-1],
+        "Fortran": np.asfortranarray(DATA),
+        "broadcast": np.broadcast_to(DATA, DATA.shape),
+    }
+    for name, data in others.items():
+        before = data.copy()
+        np.testing.assert_allclose(backend.current().numpy(net(data)), expected, atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(data, before)
+
+
+@pytest.mark.skipif(backend.current().name == "mxnet", reason="a tool of PyTorch")
+def test_one_pass_settles_what_other_tools_ask_for() -> None:
+    """docs/dialect.md promises it to users of DistributedDataParallel."""
+    from torch.nn.parameter import is_lazy
+
+    net = made()
+    assert any(is_lazy(one) for one in net.parameters())
+    with autograd.pause():
+        net(DATA[:1])
+    assert not any(is_lazy(one) for one in [*net.parameters(), *net.buffers()])
+
+
+def test_integers_of_numpy_stay_integers() -> None:
+    net = nn.Embedding(5, 3)
+    net.initialize()
+    expected = backend.current().numpy(net(np.array([[1, 4]], np.int64)))
+    for kind in ("int32", ">i8", "uint8", "uint16", ">u4"):
+        np.testing.assert_array_equal(backend.current().numpy(net(np.array([[1, 4]], kind))), expected)
+
+
+@pytest.mark.skipif(backend.current().name == "mxnet", reason="MXNet takes 0 for a size that is not known yet")
+def test_a_batch_without_samples() -> None:
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3), nn.BatchNorm(), nn.MaxPool2D(), nn.Flatten(), nn.Dense(6, activation="relu"), nn.Dense(2))
+    net.initialize()
+    empty = DATA[:0]
+    assert tuple(net(empty).shape) == (0, 2)  # shapes that were not known are told by it, too
+    assert tuple(net(DATA).shape) == (2, 2)
+    before = backend.current().get_arrays(net)
+    with autograd.record():
+        result = net(backend.current().array(empty)).sum()
+    autograd.backward(result)
+    for name, values in backend.current().get_arrays(net).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+        assert np.isfinite(values).all()
+    dense = nn.Dense(3)
+    dense.initialize()
+    assert tuple(dense(np.zeros((0, 2, 5), np.float32)).shape) == (0, 3)
+    array = backend.current().array(np.zeros((0, 4, 3, 2), np.float32))
+    for codes, shape in (((0, -1), (0, 24)), ((-1, 12, 2), (0, 12, 2)), ((0, 2, -1, 2), (0, 2, 6, 2))):
+        assert tuple(ops.reshape(array, shape=codes).shape) == shape
 
 
 def test_a_new_network_predicts() -> None:

@@ -15,6 +15,7 @@ from reference import REFERENCES, Case
 
 from glueball import autograd, backend, nn, ops
 from glueball.backend import dialect
+from glueball.errors import OptionError
 
 CASES = [
     pytest.param(name, case, id=f"{name}-{index}")
@@ -242,3 +243,28 @@ def test_gradient_where_elements_are_equal(name: str, inputs: Any, options: Any,
     autograd.backward(output)
     for parameter, wanted in zip(parameters, gradients, strict=True):
         np.testing.assert_array_equal(backend.current().numpy(parameter.grad()), np.asarray(wanted, dtype=np.float32))
+
+
+def test_same_pooling_is_for_one_axis() -> None:
+    """With two axes MXNet refuses; windows that lie in the padding alone would hold the lowest number there is."""
+    array = backend.current().array(np.ones((1, 2, 7, 7), np.float32))
+    for options in ({}, {"pool_type": "avg"}, {"global_pool": True}):
+        with pytest.raises((OptionError, RuntimeError), match="'same'"):
+            find(ops, "Pooling")(array, kernel=(3, 3), stride=(2, 2), pooling_convention="same", **options)
+
+
+def test_comparisons_by_name_have_the_type_of_their_input() -> None:
+    current = backend.current()
+    for kind in (np.float32, np.int32, np.int64):
+        left, right = current.array(np.array([1, 2, 3], kind)), current.array(np.array([2, 2, 2], kind))
+        found = current.numpy(ops.broadcast_greater(left, right))
+        assert found.dtype == kind
+        np.testing.assert_array_equal(found, [0, 0, 1])
+        # The portable way to compare with a number; the type of ``left > 2`` itself is each library's own.
+        found = current.numpy(ops.cast(left > 2, dtype="float32"))
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, [0, 0, 1])
+        np.testing.assert_array_equal(current.numpy(ops.where(left > 2, left, right)), [2, 2, 3])
+        np.testing.assert_array_equal(current.numpy((left > 2) * left), [0, 0, 3])
+    left, right = (current.array(np.array(values, np.int64)) for values in ([7, -7], [2, 2]))
+    np.testing.assert_array_equal(current.numpy(ops.broadcast_div(left, right)), [3, -3])

@@ -17,8 +17,12 @@ Conventions
     - ``workspace``, ``cudnn_tune``, ``cudnn_off``, ``num_filter`` of UpSampling and the like steer MXNet's kernels; the
       torch backend takes and ignores them.
     - Two parameters that every MXNet function also takes, ``name`` and ``out``, are no part of the dialect.
-    - Comparisons give 0 and 1 in the data type of their input, index-like results (argmax, argsort, topk) are float32
-      unless ``dtype`` says otherwise, as in MXNet.
+    - Functions that compare give 0 and 1 in the data type of their input, index-like results (argmax, argsort, topk)
+      are float32 unless ``dtype`` says otherwise, as in MXNet.
+    - Python's operators are each library's own, and differ in two results. ``x > y`` is bool on torch and of x's data
+      type on MXNet: as a condition of ``where`` and as a factor either will do; elsewhere use ``broadcast_greater(x,
+      y)`` and the like, or ``cast(x > 0, dtype="float32")``. ``x / y`` of integers is float32 on torch and an integer,
+      rounded towards zero, on MXNet: use ``broadcast_div``, or cast before.
     - In ``hybrid_forward`` use these functions and Python's operators on arrays of equal shapes (or with a number);
       methods of arrays differ between backends. Broadcasting is always asked for by name (``broadcast_add``).
 """
@@ -88,7 +92,7 @@ FullyConnected(data, weight, bias=None, num_hidden=None, no_bias=False, flatten=
 Embedding(data, weight, input_dim=None, output_dim=None, dtype="float32", sparse_grad=False)
 Dropout(data, p=0.5, mode="training", axes=(), cudnn_off=False)
 Pooling(data, kernel=(), pool_type="max", global_pool=False, cudnn_off=False, pooling_convention="valid", stride=(), pad=(), p_value=None, count_include_pad=None, layout=None)
-UpSampling(*data, scale=None, num_filter=0, sample_type="nearest", multi_input_mode="concat", workspace=512)
+UpSampling(*data, scale=None, num_filter=0, sample_type="nearest", multi_input_mode="concat", num_args=None, workspace=512)
 
 # Normalisation
 BatchNorm(data, gamma, beta, moving_mean, moving_var, eps=1e-3, momentum=0.9, fix_gamma=True, use_global_stats=False, output_mean_var=False, axis=1, cudnn_off=False, min_calib_range=None, max_calib_range=None)

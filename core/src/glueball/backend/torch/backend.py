@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from glueball.backend import processor
+from glueball.backend.torch.ops.arguments import shareable
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
@@ -78,10 +79,8 @@ class TorchBackend:
 
     def array(self, data: np.ndarray, device: str | None = None, dtype: str | None = None) -> Array:
         values = np.asarray(data)
-        if values.dtype in (np.uint16, np.uint32, np.uint64):
-            values = values.astype(np.int64)  # torch offers next to no operations on them
-        # A copy: torch would share the memory, and warn about arrays that are read-only.
-        tensor = torch.from_numpy(np.array(values, copy=True, order="C"))
+        # A copy in any case: torch would share the memory.
+        tensor = torch.from_numpy(shareable(np.array(values, copy=True, order="C")))
         selected = self.device(device)
         if dtype is not None:
             tensor = tensor.to(getattr(torch, dtype))
@@ -140,7 +139,7 @@ class TorchBackend:
     def set_arrays(self, network: Any, arrays: Mapping[str, np.ndarray]) -> None:
         parameters = self.parameters(network)
         for name, values in arrays.items():
-            parameters[name].set_data(torch.from_numpy(np.array(values)))
+            parameters[name].set_data(values)
 
     def to_device(self, network: Any, device: str) -> Any:
         return network.to(self.device(device))

@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from glueball.backend.torch import ops
 from glueball.backend.torch.autograd import scope_training
 from glueball.backend.torch.compat import compile_options
-from glueball.backend.torch.ops.arguments import torch_dtype
+from glueball.backend.torch.ops.arguments import shareable, torch_dtype
 from glueball.backend.torch.parameter import Constant, Parameter, ParameterDict, as_device
 
 
@@ -77,15 +77,18 @@ class NameScope:
         _naming.scope = self._outer.pop()
 
 
-def _convert(value: Any, device: torch.device | None) -> Any:
-    """NumPy arrays as tensors on ``device``, float64 as float32; everything else as it is."""
+def _convert(value: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
+    """NumPy arrays as tensors on ``device``, floating ones in ``dtype``; everything else as it is.
+
+    Without a ``dtype`` to follow float64 becomes float32.
+    """
     if isinstance(value, np.ndarray):
-        tensor = torch.from_numpy(np.ascontiguousarray(value))
-        if tensor.dtype == torch.float64:
-            tensor = tensor.float()
-        return tensor if device is None else tensor.to(device)
+        tensor = torch.from_numpy(shareable(value))
+        if not tensor.is_floating_point():
+            return tensor.to(device)
+        return tensor.to(device, dtype or (torch.float32 if tensor.dtype == torch.float64 else None))
     if isinstance(value, (list, tuple)) and any(isinstance(one, np.ndarray) for one in value):
-        return type(value)(_convert(one, device) for one in value)
+        return type(value)(_convert(one, device, dtype) for one in value)
     return value
 
 
@@ -280,8 +283,8 @@ class Block(torch.nn.Module):
         if torch.compiler.is_compiling():
             return super().__call__(*arguments, **keywords)
         if _holds_array(arguments):
-            device = self._device()
-            arguments = tuple(_convert(value, device) for value in arguments)
+            device, dtype = self._device(), self._floating_dtype()
+            arguments = tuple(_convert(value, device, dtype) for value in arguments)
         if self._hybrid:
             # export() asks for the shapes, as in Gluon.
             self.__dict__["_last_inputs"] = [
@@ -302,6 +305,13 @@ class Block(torch.nn.Module):
         for tensor in self.buffers():
             return tensor.device
         return None
+
+    def _floating_dtype(self) -> torch.dtype | None:
+        """What ``cast`` made of the network: the data type of its first floating parameter."""
+        found = [(name, one.dtype) for name, one in self.named_parameters() if one.dtype.is_floating_point]
+        # Normalisation stays in float32 when the network is cast to half precision, so others are asked first.
+        found.sort(key=lambda one: one[0].endswith(("gamma", "beta")))
+        return found[0][1] if found else None
 
     def _has_uninitialized(self) -> bool:
         # Once everything has values it stays so; the answer is kept, because the question is asked at every call.

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
 from glueball import init as initializers
-from glueball.backend.torch.ops.arguments import dtype_name, torch_dtype
+from glueball.backend.torch.ops.arguments import dtype_name, shareable, torch_dtype
 from glueball.errors import BackendError, OptionError
 
 GRAD_REQS = ("write", "add", "null")
@@ -313,7 +313,7 @@ class Parameter:
         Raises:
             OptionError: the shape contradicts the known one.
         """
-        values = data.detach() if isinstance(data, Tensor) else torch.from_numpy(np.array(data, copy=True, order="C"))
+        values = data.detach() if isinstance(data, Tensor) else torch.from_numpy(shareable(np.array(data, copy=True)))
         tensor = self.tensor
         with torch.no_grad():
             if is_lazy(tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,12 +49,12 @@ class Dense(HybridBlock):
             self.act = None if activation is None else Activation(activation, prefix=activation + "_")
 
     def infer_shape(self, x: Tensor, *others: Any) -> None:
-        features = x[0].numel() if self._flatten else x.shape[-1]
+        features = math.prod(x.shape[1:]) if self._flatten else x.shape[-1]
         self.weight.shape = (self._units, features)
 
     def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any = None) -> Any:
         if self._flatten and x.dim() != 2:
-            x = x.reshape(x.shape[0], -1)
+            x = F.Flatten(x)
         x = torch.nn.functional.linear(x, weight, bias)
         return x if self.act is None else self.act(x)
 

@@ -38,6 +38,18 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     return found
 
 
+def shareable(values: np.ndarray) -> np.ndarray:
+    """``values`` as torch can share their memory: native byte order, contiguous, writable, of a type that it computes.
+
+    A copy where they are not so: torch warns of read-only memory and refuses foreign byte orders.
+    """
+    if values.dtype in (np.uint16, np.uint32, np.uint64):
+        return values.astype(np.int64)  # torch offers next to no operations on them
+    if values.dtype.isnative and values.flags.c_contiguous and values.flags.writeable:
+        return values
+    return np.array(values, values.dtype.newbyteorder("="), copy=True, order="C")
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """The name of a torch data type, as NumPy says it: ``float32``."""
     return str(dtype).removeprefix("torch.")

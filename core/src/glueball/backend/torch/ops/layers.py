@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glueball.backend.torch.ops.arguments import spatial, torch_dtype
 from glueball.backend.torch.ops.registry import operator
+from glueball.backend.torch.ops.shape import flatten as flatten_samples
 from glueball.errors import OptionError
 
 _CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -117,7 +118,7 @@ def fully_connected(
 ) -> Tensor:
     """data · weightᵀ + bias. weight: (num_hidden, features); ``flatten`` joins all axes but the first before."""
     if flatten and data.dim() != 2:
-        data = data.reshape(data.shape[0], -1)
+        data = flatten_samples(data)
     return functional.linear(data, weight, None if no_bias else bias)
 
 
@@ -179,7 +180,8 @@ def batch_norm(
     if axis != 1:
         data = data.movedim(axis, 1)
     scale = None if fix_gamma else gamma
-    training = _training and not use_global_stats
+    # A batch without samples has no statistics, and nothing to normalise: the running ones stay.
+    training = _training and not use_global_stats and data.numel() > 0
     if not training:
         result = functional.batch_norm(data, moving_mean, moving_var, scale, beta, False, 0.0, eps)
     else:
@@ -216,13 +218,16 @@ def batch_norm(
 def layer_norm(
     data: Tensor, gamma: Tensor, beta: Tensor, axis: int = -1, eps: float = 1e-5, output_mean_var: bool = False
 ) -> Any:
-    """Normalises along one axis (arXiv:1607.06450); gamma, beta: (size of that axis,)."""
+    """Normalises along one axis (arXiv:1607.06450); gamma, beta: (size of that axis,).
+
+    ``output_mean_var`` also gives mean and standard deviation, in which the axis has size 1.
+    """
     moved = data if axis in (-1, data.dim() - 1) else data.movedim(axis, -1)
     result = functional.layer_norm(moved, (moved.shape[-1],), gamma, beta, eps)
     if moved is not data:
         result = result.movedim(-1, axis)
     if output_mean_var:
-        variance, mean = torch.var_mean(data, axis, correction=0)
+        variance, mean = torch.var_mean(data, axis, correction=0, keepdim=True)
         return [result, mean, torch.sqrt(variance + eps)]
     return result
 
@@ -286,9 +291,15 @@ def upsampling(
     num_filter: int = 0,
     sample_type: str = "nearest",
     multi_input_mode: str = "concat",
+    num_args: int | None = None,
     workspace: int = 512,
 ) -> Tensor:
-    """Repeats pixels ``scale`` times. Several inputs are all brought to the first one's size, then joined or added."""
+    """Repeats pixels ``scale`` times. Several inputs are all brought to the first one's size, then joined or added.
+
+    ``num_args``, the number of inputs, may be given as MXNet's older code does.
+    """
+    if num_args is not None and num_args != len(data):
+        raise OptionError(f"UpSampling: num_args is the number of inputs, {len(data)}; received {num_args}.")
     if scale is None:
         raise OptionError("UpSampling needs scale, the factor by which height and width grow.")
     if sample_type == "bilinear":

@@ -85,13 +85,18 @@ def pooling(
     """Pools windows of data: (batch, channels, *space).
 
     ``pooling_convention``: "valid" drops an incomplete last window; "full" keeps it (also one that starts in the
-    padding, which PyTorch's ceil_mode drops); "same" gives ceil(size / stride). ``pool_type`` "lp" is the
-    ``p_value``-th root of the sum of powers.
+    padding, which PyTorch's ceil_mode drops); "same", for one spatial axis, gives ceil(size / stride). ``pool_type``
+    "lp" is the ``p_value``-th root of the sum of powers.
     """
     if pool_type not in ("max", "avg", "sum", "lp"):
         raise OptionError(f"Pooling: expected pool_type max, avg, sum or lp; received {pool_type!r}.")
     if pooling_convention not in ("valid", "full", "same"):
         raise OptionError(f"Pooling: expected pooling_convention valid, full or same; received {pooling_convention!r}.")
+    if pooling_convention == "same" and data.dim() != 3:
+        raise OptionError(
+            "Pooling: pooling_convention 'same' is for one spatial axis, as in MXNet: data (batch, channels, width). "
+            f"Received data of shape {tuple(data.shape)}. Pad by F.pad and use 'valid'."
+        )
     if is_channels_last(layout):
         data = data.movedim(-1, 1)
     if pool_type == "lp":

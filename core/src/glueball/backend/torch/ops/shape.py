@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from glueball.errors import OptionError
 @operator("Flatten", "flatten")
 def flatten(data: Tensor) -> Tensor:
     """(batch, ...) -> (batch, product of the rest)."""
-    return data.reshape(data.shape[0], -1) if data.dim() != 1 else data.unsqueeze(1)
+    # Not reshape(batch, -1): of a batch without samples it could not tell how many features there are.
+    return torch.flatten(data, 1) if data.dim() != 1 else data.unsqueeze(1)
 
 
 def resolve_reshape(source: Sequence[int], codes: Sequence[int], reverse: bool = False) -> list[int]:
@@ -93,6 +95,14 @@ def _reverse_codes(codes: list[int]) -> list[int]:
     return [code for group in reversed(groups) for code in group]
 
 
+def _inferred(source: Sequence[int], wanted: list[int]) -> list[int]:
+    """``wanted`` without -1 where an empty axis leaves it open: what the axes that are not empty have room for."""
+    if -1 not in wanted or 0 not in wanted or 0 not in source:
+        return wanted
+    known = math.prod(size for size in wanted if size > 0)
+    return [math.prod(size for size in source if size) // known if size == -1 else size for size in wanted]
+
+
 @operator("reshape", "Reshape")
 def reshape(
     data: Tensor, shape: Any = (), reverse: bool = False, target_shape: Any = (), keep_highest: bool = False
@@ -108,7 +118,7 @@ def reshape(
         if keep_highest:
             wanted[0] = data.shape[0]
         return data.reshape(wanted)
-    return data.reshape(resolve_reshape(data.shape, shape, reverse))
+    return data.reshape(_inferred(data.shape, resolve_reshape(data.shape, shape, reverse)))
 
 
 @operator("reshape_like")
