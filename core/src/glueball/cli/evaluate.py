@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.data is not None and arguments.split != "test":
         raise OptionError(
-            f"--split chooses among the run's own data. Received: --split {arguments.split} with --data. Name the folder "
-            f"of the part itself, such as --data {os.path.join(arguments.data, 'train')}."
+            f"--split chooses among the run's own data. Received: --split {arguments.split} with --data. Name the "
+            f"folder of the part itself, such as --data {os.path.join(arguments.data, 'train')}."
         )
     metrics, samples = evaluate_run(
         arguments.run,
