@@ -68,7 +68,11 @@ class RunLog:
 
     def __init__(self, folder: Path, log: Path, *, quiet: bool) -> None:
         self._json = JsonLog(log)
-        self._events = EventWriter(folder)
+        try:
+            self._events = EventWriter(folder)
+        except OSError:
+            self._json.close()
+            raise
         self.quiet = quiet
 
     def event(self, event: str, **values: Any) -> None:

@@ -117,10 +117,14 @@ class EventWriter:
         with writing(self.path):
             self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
             if self._file.tell() < self._header_size:  # a new file, or one that a full disk cut short
-                self._file.truncate(0)
-                self._file.seek(0)
-                self._file.write(header)
-                self._file.flush()
+                try:
+                    self._file.truncate(0)
+                    self._file.seek(0)
+                    self._file.write(header)
+                    self._file.flush()
+                except OSError:
+                    self.close()
+                    raise
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds the scalars of one step and hands them to the system, so that TensorBoard can follow."""

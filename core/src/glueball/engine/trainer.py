@@ -781,9 +781,11 @@ def _misfit(model: str, inputs: Sequence[np.ndarray], error: Exception) -> str:
     with suppress(GlueballError):  # a task may build networks that no catalogue knows
         shape = catalog.current().find("model", model).metadata.get("input_shape")
         expected = f"It is registered for {tuple(shape)}. " if shape is not None else ""
-    reason = str(error).strip().splitlines() or [type(error).__name__]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # MXNet shows where in its own source a check failed before it says which one.
+    reason = lines[-1].strip() if lines[0].startswith("Traceback") else lines[0]
     return (
-        f"The model {model!r} fails on the first sample of the data: {reason[0].rstrip('.')}. Received: one sample of "
+        f"The model {model!r} fails on the first sample of the data: {reason.rstrip('.')}. Received: one sample of "
         f"shape {received}. {expected}Change the size that the recipe's transforms make, or take another model with "
         f"--model."
     )
