@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import engine_toy
 import pytest
@@ -112,3 +115,13 @@ def test_no_decay_is_a_rule_on_names() -> None:
         "1.running_mean": False,
     }.items():
         assert bool(re.search(rule.pattern, name)) is hit
+
+
+def test_every_setting_in_the_guide_is_one_that_recipes_take() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```\n(.*?)```", guide, re.DOTALL))
+    words = shlex.split(code.replace("\\\n", " "))
+    settings = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    assert len(settings) > 12
+    # All on one recipe: the teacher's name must come before what else is said about the teacher.
+    engine_toy.recipe().override(dict(parse_assignment(text) for text in settings))
