@@ -286,11 +286,9 @@ def test_arrays_of_numpy_in_any_layout_are_taken() -> None:
         np.testing.assert_array_equal(data, before)
 
 
-@pytest.mark.skipif(backend.current().name == "mxnet", reason="a tool of PyTorch")
 def test_one_pass_settles_what_other_tools_ask_for() -> None:
     """docs/dialect.md promises it to users of DistributedDataParallel."""
-    from torch.nn.parameter import is_lazy
-
+    is_lazy = on_torch().nn.parameter.is_lazy
     net = made()
     assert any(is_lazy(one) for one in net.parameters())
     with autograd.pause():
