@@ -117,13 +117,15 @@ def start(out: Path, changes: dict[str, Any], **options: Any) -> subprocess.Pope
 
 
 def wait_for_log(out: Path, event: str, process: subprocess.Popen[str], lines: int = 1) -> None:
-    deadline = time.monotonic() + 60
+    # Only a child that hangs takes so long, however busy the machine is.
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         log = out / "log.jsonl"
         if log.exists() and log.read_text().count(f'"event": "{event}"') >= lines:
             return
         time.sleep(0.01)
-    raise AssertionError(f"no event {event!r}: {process.communicate()[1] if process.poll() is not None else 'timeout'}")
+    process.kill()
+    raise AssertionError(f"no event {event!r}: {process.communicate()[1]}")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -132,7 +134,7 @@ def test_signals_save_and_end(tmp_path: Path, straight: Path, number: int, statu
     process = start(out, {"pause": 0.004})
     wait_for_log(out, "step", process, 2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     # Python itself turns an uncaught KeyboardInterrupt into death by SIGINT, which shells report as 130.
     assert process.returncode in (status, -number if number == signal.SIGINT else status), errors
     saved = CheckpointFolder(out / "checkpoints").load_last()
