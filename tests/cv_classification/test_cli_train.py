@@ -112,14 +112,16 @@ def test_a_test_part_is_kept_for_evaluation(
 
 
 @pytest.mark.parametrize(
-    ("parts", "samples", "measured"),
+    ("parts", "split", "samples", "measured"),
     [
-        (["val"], 6, "every picture of {data}/val"),
-        (["test"], 3, "every picture of {data}/test"),
-        (["train"], 9, "every picture of {data}/train"),
-        (["val", "test"], 3, "the folder test of {data}"),
-        (["train", "val"], 6, "the folder val of {data}"),
-        (["train", "val", "test"], 3, "the folder test of {data}"),
+        (["val"], None, 6, "every picture of {data}/val"),
+        (["test"], None, 3, "every picture of {data}/test"),
+        (["train"], None, 9, "every picture of {data}/train"),
+        (["val", "test"], None, 3, "the folder test of {data}"),
+        (["train", "val"], None, 6, "the folder val of {data}"),
+        (["train", "val", "test"], None, 3, "the folder test of {data}"),
+        (["train", "val", "test"], "train", 9, "the folder train of {data}"),
+        (["train", "val", "test"], "validation", 6, "the folder val of {data}"),
     ],
 )
 def test_evaluate_says_which_of_other_data_it_measured(
@@ -129,6 +131,7 @@ def test_evaluate_says_which_of_other_data_it_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     parts: list[str],
+    split: str | None,
     samples: int,
     measured: str,
 ) -> None:
@@ -139,7 +142,7 @@ def test_evaluate_says_which_of_other_data_it_measured(
     )
     for part in parts:
         shutil.copytree(three_parts / part, tmp_path / "data" / part)
-    words = ["evaluate", str(run), "--data", str(tmp_path / "data")]
+    words = ["evaluate", str(run), "--data", str(tmp_path / "data"), *(["--split", split] if split else [])]
     assert main([*words, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["samples"], answer["measured"]) == (samples, measured.format(data=tmp_path / "data"))
@@ -151,11 +154,12 @@ def test_evaluate_says_which_of_other_data_it_measured(
     assert seen == [-(-samples // 8)] * 2
 
 
-def test_a_split_of_other_data_is_named_by_its_folder(
-    run: Path, three_parts: Path, capsys: pytest.CaptureFixture[str]
+def test_a_part_that_is_not_there_is_an_error(
+    run: Path, three_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = failing(capsys, "evaluate", run, "--data", three_parts, "--split", "train")
-    assert f"such as --data {three_parts / 'train'}" in message
+    shutil.copytree(three_parts / "val", tmp_path / "data" / "val")
+    message = failing(capsys, "evaluate", run, "--data", tmp_path / "data", "--split", "train")
+    assert "has no part to train on" in message
 
 
 def test_a_run_is_found_again_from_another_folder(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
+
 from glueball.engine.run_folder import RunFolder
 from glueball.errors import DataError, OptionError
 
@@ -115,6 +117,16 @@ def _weights_file(folder: RunFolder, weights: str | None) -> Any:
     )
 
 
+@attrs.frozen(kw_only=True)
+class Evaluation:
+    """What ``evaluate_run`` returns."""
+
+    metrics: dict[str, float]
+    samples: int
+    measured: str
+    """Which data were really measured, in words."""
+
+
 def evaluate_run(
     run: str | os.PathLike[str],
     *,
@@ -124,11 +136,8 @@ def evaluate_run(
     device: str | None = None,
     batch_size: int | None = None,
     quiet: bool = True,
-) -> tuple[dict[str, float], int]:
+) -> Evaluation:
     """Metrics of a trained run on a split of its own data, or on ``data``.
-
-    Returns:
-        The metrics by name, and the number of samples that they were measured on.
 
     Raises:
         OptionError: the folder is no run, it has no such data, or its task cannot take other data.
@@ -150,7 +159,7 @@ def evaluate_run(
     cls = task_class(description["task"])
     if data is not None:
         with _complete(folder):
-            recipe, split = cls.retarget(recipe, description, os.fspath(data)), "test"
+            recipe = cls.retarget(recipe, description, os.fspath(data))
     task = cls(recipe)
     loader = task.loader(split, training=False)
     if loader is None:
@@ -167,4 +176,8 @@ def evaluate_run(
         total=len(loader), desc=task.resolved_split(split), unit="batch", leave=False, disable=True if quiet else None
     ) as bar:
         metrics = evaluate(task, predict, loader, selected, device, tick=bar.update)
-    return metrics, len(task.dataset(split, training=False))
+    # A run without test data has validation data, and other data can be a part of what was named.
+    measured = f"the {task.resolved_split(split)} data" if data is None else os.fspath(data)
+    if data is not None:
+        measured = getattr(task.source(split), "summary", "") or measured
+    return Evaluation(metrics=metrics, samples=len(task.dataset(split, training=False)), measured=measured)
