@@ -15,6 +15,7 @@ from PIL import Image
 import glueball
 from glueball import backend, catalog
 from glueball.engine import Component, DataSpec, DistillationSpec, ModelSpec, Recipe, Trainer, TransformSpec
+from glueball.engine.load import evaluate_run
 from glueball.errors import DataError, OptionError
 from glueball_cv_classification import graph, sheet
 from glueball_cv_classification.predictor import ImageClassifier, read_picture, softmax
@@ -71,6 +72,24 @@ def test_digits_learns_from_a_few_pictures(tmp_path: Path) -> None:
     description = json.loads((tmp_path / "run" / "run.json").read_text())
     assert description["classes"] == [str(digit) for digit in range(10)]
     assert description["model"] == {"name": "cifar_resnet20_v1", "options": {}, "classes": 10}
+
+
+def test_ten_crops_are_ten_opinions_on_one_picture(tmp_path: Path) -> None:
+    """Validation, evaluation and prediction average the same crops."""
+    ten = TransformSpec(
+        train=small_digits().transforms.train,
+        evaluation=(Component(name="digits_eval", options={"size": 16, "crop": "ten", "crop_ratio": 0.8}),),
+    )
+    recipe = small_digits(epochs=2, transforms=ten, batch_size=32)
+    result = Trainer(recipe, tmp_path / "run", quiet=True).fit()
+    measured = evaluate_run(tmp_path / "run", batch_size=7)
+    assert measured.metrics == pytest.approx(dict(result.metrics), abs=1e-2)
+
+    source = ImageClassification(recipe).source("validation")
+    pictures, labels = zip(*(source[index] for index in range(len(source))), strict=True)
+    probabilities = glueball.load(tmp_path / "run").probabilities(pictures)
+    assert probabilities.shape == (measured.samples, 10)
+    assert measured.metrics["accuracy"] == pytest.approx(np.mean(probabilities.argmax(axis=1) == labels), abs=1e-2)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

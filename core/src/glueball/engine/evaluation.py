@@ -42,11 +42,10 @@ def evaluate(
     metrics: list[Metric] = task.build_metrics(training=False)
     # A set that is smaller than a batch needs no more rows than it has.
     rows = min(task.recipe.batch_size, len(loader.dataset))
-    running: deque[tuple[tuple[np.ndarray, ...], tuple[Any, ...]]] = deque()
+    running: deque[tuple[tuple[np.ndarray, ...], int, tuple[Any, ...]]] = deque()
     samples = 0
 
-    def finish(batch: tuple[np.ndarray, ...], outputs: tuple[Any, ...]) -> None:
-        count = len(batch[0])
+    def finish(batch: tuple[np.ndarray, ...], count: int, outputs: tuple[Any, ...]) -> None:
         task.update_metrics(metrics, batch, tuple(backend.numpy(output)[:count] for output in outputs))
 
     def to_device(array: np.ndarray) -> Any:
@@ -54,15 +53,18 @@ def evaluate(
 
     def inputs_only() -> Any:
         for batch in bad_samples.with_cure(loader, task.recipe):
-            hosts.append(tuple(batch))
-            yield tuple(pad(array, rows) for array in task.inputs(tuple(batch)))
+            inputs = task.inputs(tuple(batch))
+            # A sample can be several rows: the crops of a picture.
+            count, views = len(inputs[0]), len(inputs[0]) // len(batch[0])
+            hosts.append((tuple(batch), count))
+            yield tuple(pad(array, rows * views) for array in inputs)
 
-    hosts: deque[tuple[np.ndarray, ...]] = deque()
+    hosts: deque[tuple[tuple[np.ndarray, ...], int]] = deque()
     with Prefetcher(inputs_only(), to_device, check=check) as batches:
         for batch in batches:
-            host = hosts.popleft()
+            host, count = hosts.popleft()
             outputs = predict(*batch.device)
-            running.append((host, tuple(outputs) if isinstance(outputs, (list, tuple)) else (outputs,)))
+            running.append((host, count, tuple(outputs) if isinstance(outputs, (list, tuple)) else (outputs,)))
             samples += len(host[0])
             if len(running) > _RUN_AHEAD:
                 finish(*running.popleft())

@@ -180,7 +180,7 @@ class Task:
             metric.update(batch[1], outputs[0])
 
     def inputs(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The part of a batch that the network sees at inference."""
+        """The part of a batch that the network sees at inference; a sample may become several rows, in order."""
         return batch[:1]
 
     # ------------------------------------------------------------------------------------------------------------------

@@ -169,6 +169,10 @@ class ImageClassification(Task):
         # Against the true labels and without smoothing: overfitting shows here first.
         return metrics if training else [*metrics, CrossEntropy(name="loss")]
 
+    def inputs(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        images = batch[0]
+        return (images.reshape(-1, *images.shape[-3:]),)  # the crops of a picture one after another
+
     def update_metrics(
         self, metrics: Sequence[Any], batch: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...]
     ) -> None:
