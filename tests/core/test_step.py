@@ -553,3 +553,12 @@ def test_predictor_of_a_network_that_cannot_be_traced(backend: Any) -> None:
 def test_random_state_is_refused_from_the_other_backend(backend: Any) -> None:
     with pytest.raises(BackendError, match="random state"):
         backend.set_random_state({"other": np.zeros(3)})
+
+
+def test_arrays_in_bfloat16(backend: Any) -> None:
+    if reason := backend.supports_precision("bfloat16", "cpu"):
+        pytest.skip(reason)
+    array = backend.array(np.array([1.0, 2.5, 3.14159], np.float32), "cpu", dtype="bfloat16")
+    received = backend.numpy(array)
+    assert received.dtype == np.float32
+    np.testing.assert_array_equal(received, np.array([1.0, 2.5, 3.140625], np.float32))

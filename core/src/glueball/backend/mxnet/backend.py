@@ -187,7 +187,7 @@ _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
 def _to_bfloat16(array: Any) -> Any:
-    return mx.nd.amp_cast(array, dtype="bfloat16")
+    return mx.nd.amp_cast(array, dtype=_BFLOAT16)
 
 
 BACKEND = MXNetBackend()

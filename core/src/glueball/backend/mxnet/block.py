@@ -47,7 +47,7 @@ class BlockInterface:
             floating.sort(key=lambda one: one[0].endswith(("gamma", "beta")))
             dtype = next((kind for _, kind in floating if kind.kind in "fV"), np.dtype(np.float32))
             if dtype.kind == "V":  # MXNet's stand-in for bfloat16, which NumPy lacks
-                return mx.nd.amp_cast(mx.nd.array(values, ctx=device, dtype=np.float32), dtype="bfloat16")
+                return mx.nd.amp_cast(mx.nd.array(values, ctx=device, dtype=np.float32), dtype=dtype)
         elif dtype in (np.uint16, np.uint32, np.uint64):
             dtype = np.dtype(np.int64)
         return mx.nd.array(values, ctx=device, dtype=dtype)
