@@ -32,6 +32,7 @@ ALLOWED = {
     "catalog": CATALOG,
     "data": LIGHT | {"data", "files", "init"},
     "metrics": LIGHT | {"metrics"},
+    "builtin": LIGHT | {"builtin", "plugin", "nn"},
     "init": LIGHT | {"init"},
     # The blocks of a backend hand parameters to the readers and writers of files, and start them by the initialisers.
     "backend": LIGHT | {"backend", "files", "init", "weights", "seeding"},

@@ -22,7 +22,7 @@ from glueball.catalog.selection import Selection
 from glueball.catalog.suggestions import near_names
 from glueball.errors import AmbiguousNameError, OptionError, PluginError, UnknownNameError
 from glueball.plugin import Weights, hookimpl
-from glueball.testing import isolated_catalog
+from glueball.testing import check_plugin, isolated_catalog
 
 
 @pytest.fixture
@@ -331,6 +331,68 @@ def test_misspelt_name_in_the_environment_is_a_problem(site: Path) -> None:
     ]
     with pytest.raises(PluginError, match="wantd"):
         only("glueball-wanted", only=("wantd",), strict=True).plugins()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What core itself offers
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("only_these", "blocked"), [(None, None), ("", None), ("sample", None), (None, "sample")])
+def test_losses_and_metrics_of_core_are_there_whatever_is_selected(
+    only_these: str | None, blocked: str | None, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "glueball-sample", plugin="sample", model="sample_net")
+    for variable, value in (("GLUEBALL_PLUGINS", only_these), ("GLUEBALL_BLOCK_PLUGINS", blocked)):
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    current = Catalog()
+    assert info(current, "core").state == "active"
+    assert current.find("metric", "accuracy").qualified_name == "core/accuracy"
+    assert current.find("loss", "softmax_cross_entropy").distribution == "glueball-core"
+    assert current.problems() == []
+
+
+def test_core_cannot_be_blocked_and_says_so() -> None:
+    for name in ("core", "glueball_core"):
+        current = Catalog(installed_sources, lambda name=name: Selection(block=(name,)))
+        assert info(current, "core").state == "active"
+        assert [problem for problem in current.problems() if f"'{name}', which is a part of Glueball" in problem]
+    with pytest.raises(PluginError, match="'core', which is a part of Glueball itself"):
+        Catalog(installed_sources, lambda: Selection(block=("core",), strict=True)).plugins()
+
+
+def test_no_distribution_takes_the_place_of_core(site: Path) -> None:
+    install(site, "glueball-usurper", plugin="core", model="usurped_net")
+    sources = [source for source in installed_sources() if source.name == "core"]
+    assert len(sources) == 2
+    current = Catalog(lambda: sources, Selection)
+    assert {found.distribution: found.state for found in current.plugins()} == {
+        "glueball-core": "active",
+        "glueball-usurper": "conflict",
+    }
+    assert "which is Glueball's own" in info(current, "glueball-usurper").reason
+    assert current.find("metric", "core/accuracy").distribution == "glueball-core"
+    with pytest.raises(UnknownNameError):
+        current.find("model", "usurped_net")
+
+
+def test_core_keeps_the_promises_that_plugins_make() -> None:
+    with isolated_catalog():
+        report = check_plugin("core")
+    # State, light import, and two checks for each entry.
+    assert report.checked == 2 + 2 * (
+        len(glueball.list_metrics(plugin="core")) + len(glueball.list_losses(plugin="core"))
+    )
+    assert report.skipped == ["metric 'confusion_matrix': it needs arguments"]
+
+
+def test_other_plugins_register_no_name_of_core() -> None:
+    current = Catalog(installed_sources, Selection)
+    core = {(kind, entry.name) for kind in catalog.KINDS for entry in current.entries(kind) if entry.plugin == "core"}
+    twice = [(kind, name) for kind, name in core if current.is_ambiguous(current.find(kind, f"core/{name}"))]
+    assert core
+    assert twice == []
 
 
 @pytest.mark.parametrize(

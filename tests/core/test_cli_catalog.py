@@ -89,7 +89,7 @@ def test_list_models_is_an_aligned_table(capsys: pytest.CaptureFixture[str]) -> 
         (["models", "--pretrained", "other"], []),
         (["datasets", "--plugin", "garden"], ["roses"]),
         (["recipes", "^r"], ["roses"]),
-        (["losses"], []),
+        (["losses", "--plugin", "garden"], []),
     ],
 )
 def test_list_as_json(words: list[str], names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,7 @@ def test_plugins_list_shows_states_and_reasons(capsys: pytest.CaptureFixture[str
     assert "2 models, 1 dataset, 1 recipe" in out
     assert "weeds of glueball-weeds is failed: Importing 'a_module_that_is_not_there'" in out
     states = {info["name"]: info["state"] for info in json.loads(call(capsys, "plugins", "list", "--json")[1])}
-    assert states == {"garden": "active", "weeds": "failed"}
+    assert states == {"core": "active", "garden": "active", "weeds": "failed"}
 
 
 @pytest.mark.usefixtures("garden")
@@ -286,9 +286,17 @@ def test_plugins_check_finds_heavy_plugin_modules(
 def test_plugins_list_without_plugins_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     with isolated_catalog():
         status, out, err = call(capsys, "plugins", "list")
-        assert (status, out) == (0, "")
+        assert status == 0
+        assert [line.split()[0] for line in out.splitlines()] == ["PLUGIN", "core"]
         assert "pip install glueball-cv-classification" in err
-        assert call(capsys, "plugins", "list", "--json")[1].strip() == "[]"
+        (core,) = json.loads(call(capsys, "plugins", "list", "--json")[1])
+        assert (core["name"], core["distribution"], core["state"]) == ("core", "glueball-core", "active")
+        assert call(capsys, "plugins", "check")[0] == 0
+
+
+@pytest.mark.usefixtures("garden")
+def test_plugins_list_with_plugins_does_not_ask_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "pip install" not in call(capsys, "plugins", "list")[2]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

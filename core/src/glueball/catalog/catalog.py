@@ -166,6 +166,10 @@ class Catalog:
             reason = selection.reason_to_block(source) or ""
             if reason:
                 state = "blocked"
+            elif source.built_in:
+                registered = load(source, manager)
+            elif any(rival.built_in for rival in claims[source.name]):
+                state, reason = "conflict", _reserved(source)
             elif len(claims[source.name]) > 1:
                 state, reason = "conflict", _conflict(source, claims[source.name])
             elif requirement := unmet_requirement(source.requirements, __version__):
@@ -200,6 +204,13 @@ class Catalog:
                 )
             )
         return _Contents(plugins, entries, problems)
+
+
+def _reserved(source: Source) -> str:
+    return (
+        f"The distribution {source.distribution} claims the plugin name '{source.name}', which is Glueball's own, so "
+        f"it is not used. Uninstall it (pip uninstall {source.distribution}), or ask its author for another name."
+    )
 
 
 def _conflict(source: Source, rivals: list[Source]) -> str:

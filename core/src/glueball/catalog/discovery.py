@@ -1,4 +1,4 @@
-"""Which plugins are installed: the entry points of the group ``glueball.plugins``.
+"""Which plugins are installed: core's own module, and the entry points of the group ``glueball.plugins``.
 
 Through importlib-metadata, with two detours for speed. Of every distribution only ``entry_points.txt`` is read, and it
 is parsed only where it holds the group: parsing what 600 distributions say about themselves takes seconds, reading it
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 GROUP = "glueball.plugins"
 
+CORE = "core"
+"""The name under which core itself offers what belongs to no one family."""
+
 
 @attrs.frozen
 class Source:
@@ -33,6 +36,8 @@ class Source:
     location: str = ""
     loaded: Any = attrs.field(default=None, eq=False, repr=False)
     """A plugin that is there already and not imported: tests and notebooks register objects."""
+    built_in: bool = False
+    """Core's own: always there, whatever is selected, and nobody else can have its name."""
 
     def load(self) -> Any:
         """Imports what the entry point names. Whatever the plugin's code raises passes through."""
@@ -101,13 +106,22 @@ def _effective_distributions() -> Iterable[Distribution]:
     return first.values()
 
 
+def own_source() -> Source:
+    """What core itself offers. No entry point: it must be there even where metadata is stale or missing."""
+    import glueball
+
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(glueball.__file__)))
+    version = glueball.__version__
+    return Source(CORE, "glueball.builtin.plugin", "glueball-core", version, location=folder, built_in=True)
+
+
 def installed_sources() -> list[Source]:
-    """Every entry point of the group on ``sys.path``, by plugin name and then by distribution.
+    """Core's own source and every entry point of the group on ``sys.path``, by plugin name and then by distribution.
 
     A distribution that is on the path twice (an editable one next to a built one, a folder listed twice) counts once;
     a copy that is shadowed by an earlier one of the same name does not count, whatever it offers.
     """
-    found = []
+    found = [own_source()]
     for distribution in _effective_distributions():
         text = distribution.read_text("entry_points.txt")
         if not text or GROUP not in text:

@@ -44,8 +44,8 @@ class Selection:
         )
 
     def reason_to_block(self, source: Source) -> str | None:
-        """Why ``source`` is not wanted; None when it is."""
-        if self.only is None and not self.block:
+        """Why ``source`` is not wanted; None when it is, as core's own always is: recipes count on its metrics."""
+        if source.built_in or (self.only is None and not self.block):
             return None
         own = {source.name, normalized(source.distribution)}
         if any(name in own or normalized(name) == normalized(source.distribution) for name in self.block):
@@ -58,12 +58,18 @@ class Selection:
         return f"{ONLY} does not name it. Set {ONLY}={listed} to use it, or unset {ONLY} to use all."
 
     def problems(self, sources: Iterable[Source]) -> list[str]:
-        """Names in the variables that fit no installed plugin: most likely misspelt, and without effect."""
+        """Names in the variables that have no effect: they fit no installed plugin, or block what is always there."""
         if not self.only and not self.block:
             return []
+        sources = list(sources)
         known = {name for source in sources for name in (source.name, source.distribution)}
         compared = {normalized(name) for name in known} | known
+        always = {name for source in sources if source.built_in for name in (source.name, source.distribution)}
         return [
+            f"{BLOCK} names '{name}', which is a part of Glueball itself and stays. Take it out of {BLOCK}."
+            for name in self.block
+            if name in always or normalized(name) in map(normalized, always)
+        ] + [
             f"{variable} names '{name}', but no such plugin is installed.{did_you_mean(name, known)}"
             for variable, names in ((ONLY, self.only or ()), (BLOCK, self.block))
             for name in names

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from glueball.catalog.discovery import CORE
 from glueball.cli.table import print_json, print_table
 
 OPTIONAL_PACKAGES = {
@@ -173,7 +174,9 @@ def _print(report: dict[str, Any]) -> None:
             ("plugin", "state", "distribution", "version"),
             [(info["name"], info["state"], info["distribution"], info["version"]) for info in plugins],
         )
-    elif not report["plugins"]["problems"]:  # else the problem is the reason, and it is told below
+    if (
+        all(info["name"] == CORE for info in plugins) and not report["plugins"]["problems"]
+    ):  # else the problem is the reason, and it is told below
         cures.append("No plugin can be used. Begin with: pip install glueball-cv-classification")
     cures += [
         f"Plugin {info['name']} of {info['distribution']} is {info['state']}: {info['reason']}"

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from glueball import catalog
+from glueball.catalog.discovery import CORE
 from glueball.catalog.entries import KINDS, PLURALS, PluginInfo
 from glueball.cli.table import note, print_json, print_table
 
@@ -75,7 +76,7 @@ def _list(as_json: bool) -> int:
             ("plugin", "state", "distribution", "version", "registers"),
             [(info.name, info.state, info.distribution, info.version, _registers(info)) for info in plugins],
         )
-    else:
+    if all(info.name == CORE for info in plugins):
         note("no plugin is installed. Begin with: pip install glueball-cv-classification")
     for info in plugins:
         if info.reason:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glueball import catalog
 from glueball.catalog import Catalog
-from glueball.catalog.discovery import Source, installed_sources
+from glueball.catalog.discovery import Source, installed_sources, own_source
 from glueball.catalog.selection import Selection
 
 DISTRIBUTION = "glueball-isolated-tests"
@@ -24,6 +24,8 @@ def isolated_catalog(
     selection: Selection | None = None,
 ) -> Iterator[Catalog]:
     """Within it, ``glueball.get_model`` and all others see these plugins alone, whatever the environment selects.
+
+    Losses and metrics that core itself registers are there too, as everywhere.
 
     Args:
         plugins: name of a plugin -> the module or object that carries its hooks.
@@ -48,9 +50,13 @@ def isolated_catalog(
             Source(name, getattr(plugin, "__name__", type(plugin).__qualname__), DISTRIBUTION, "0", loaded=plugin)
             for name, plugin in (plugins or {}).items()
         ]
-        found += sources
+        found += [own_source(), *sources]
         if installed:
-            found += [source for source in installed_sources() if installed is True or source.name in installed]
+            found += [
+                source
+                for source in installed_sources()
+                if not source.built_in and (installed is True or source.name in installed)
+            ]
         return found
 
     chosen = Selection() if selection is None else selection

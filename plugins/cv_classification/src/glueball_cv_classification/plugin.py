@@ -169,20 +169,6 @@ _TRANSFORMS = (
     ("soft_labels", "SoftLabels", "Of batches: one-hot labels, smoothed.", "arXiv:1512.00567"),
 )
 
-_LOSSES = (
-    ("softmax_cross_entropy", "SoftmaxCrossEntropy", "With label smoothing and soft labels.", "arXiv:1512.00567"),
-    ("distillation", "DistillationSoftmaxCrossEntropyLoss", "From a teacher and labels at once.", "arXiv:1503.02531"),
-)
-
-_METRICS = (
-    ("accuracy", "Accuracy", "Share of samples whose highest score is right.", None),
-    ("top_k_accuracy", "TopKAccuracy", "Share of samples whose class is among the k highest scores.", None),
-    ("cross_entropy", "CrossEntropy", "Mean cross entropy of the softmax, in nats.", None),
-    ("rmse", "RMSE", "Root of the mean squared difference to soft labels.", None),
-    ("confusion_matrix", "ConfusionMatrix", "Who was taken for whom; its value is the mean recall.", None),
-    ("f1", "F1", "Harmonic mean of precision and recall: macro, micro or binary.", None),
-)
-
 
 def _register_all(register: Register, module: str, rows: tuple[tuple[str, str, str, str | None], ...]) -> None:
     for name, attribute, summary, paper in rows:
@@ -203,18 +189,6 @@ def register_datasets(register: Register) -> None:
 def register_transforms(register: Register) -> None:
     """The transforms of ``transforms/``."""
     _register_all(register, "transforms", _TRANSFORMS)
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """The losses of ``losses``."""
-    _register_all(register, "losses", _LOSSES)
-
-
-@hookimpl
-def register_metrics(register: Register) -> None:
-    """The metrics of ``metrics``."""
-    _register_all(register, "metrics", _METRICS)
 
 
 _RECIPES = "glueball_cv_classification.recipes"

@@ -13,8 +13,8 @@ import numpy as np
 
 from glueball.engine import Component, DataSpec, Recipe, Task
 from glueball.errors import DataError, OptionError
+from glueball.metrics import CrossEntropy
 
-from .metrics import CrossEntropy
 from .predictor import ImageClassifier, class_names, output_names, read_picture, softmax
 from .transforms import Compose, CutMix, MixUp, MixUpOrCutMix, SoftLabels
 

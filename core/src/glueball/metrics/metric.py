@@ -1,10 +1,4 @@
-"""Metrics: what a run reports, computed from NumPy arrays with nothing but sums.
-
-A metric adds up over batches (``update``), tells its value at any time (``get``), starts again (``reset``), can be
-added to another that saw other batches (``merge``), and goes into a checkpoint (``state_dict``). Its sums
-are arrays that add: that one property makes the value independent of how samples were cut into batches or spread over
-processes.
-"""
+"""The base of metrics, lists of them, and what several need."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glueball.errors import DataError, OptionError
-from glueball.metrics import Metric, MetricList, class_labels, ratio
+from glueball.metrics.metric import Metric, class_labels, ratio
 
 __all__ = [
     "F1",
@@ -15,8 +15,6 @@ __all__ = [
     "Accuracy",
     "ConfusionMatrix",
     "CrossEntropy",
-    "Metric",
-    "MetricList",
     "TopKAccuracy",
 ]
 
