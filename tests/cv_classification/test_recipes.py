@@ -74,13 +74,14 @@ def test_digits_learns_from_a_few_pictures(tmp_path: Path) -> None:
     assert description["model"] == {"name": "cifar_resnet20_v1", "options": {}, "classes": 10}
 
 
-def test_ten_crops_are_ten_opinions_on_one_picture(tmp_path: Path) -> None:
-    """Validation, evaluation and prediction average the same crops."""
-    ten = TransformSpec(
+@pytest.mark.parametrize("options", [{"crop": "ten", "crop_ratio": 0.8}, {"mirror": True}], ids=["ten", "mirror"])
+def test_views_are_opinions_on_one_picture(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Validation, evaluation and prediction average the same views."""
+    views = TransformSpec(
         train=small_digits().transforms.train,
-        evaluation=(Component(name="digits_eval", options={"size": 16, "crop": "ten", "crop_ratio": 0.8}),),
+        evaluation=(Component(name="digits_eval", options={"size": 16, **options}),),
     )
-    recipe = small_digits(epochs=2, transforms=ten, batch_size=32)
+    recipe = small_digits(epochs=2, transforms=views, batch_size=32)
     result = Trainer(recipe, tmp_path / "run", quiet=True).fit()
     measured = evaluate_run(tmp_path / "run", batch_size=7)
     assert measured.metrics == pytest.approx(dict(result.metrics), abs=1e-2)

@@ -47,6 +47,7 @@ EXAMPLES: dict[str, Any] = {
     "EfficientNetCenterCrop": transforms.EfficientNetCenterCrop(32),
     "EfficientNetRandomCrop": transforms.EfficientNetRandomCrop(32),
     "FiveCrop": transforms.FiveCrop((30, 40)),
+    "MirrorPair": transforms.MirrorPair(),
     "Normalize": transforms.Normalize(),
     "RandAugment": transforms.RandAugment(3, 12),
     "RandomColorJitter": transforms.RandomColorJitter(0.4, 0.3, 0.2, 0.1),
@@ -488,6 +489,17 @@ def test_efficientnet_crops_are_gluoncvs(monkeypatch: pytest.MonkeyPatch) -> Non
         assert abs(right - left - middle.width) <= 1
         assert abs(bottom - top - middle.height) <= 1
     assert ours(picture(), stream()).shape == (64, 64, 3)
+
+
+def test_a_picture_and_its_mirror_image() -> None:
+    image = picture()
+    first, second = transforms.MirrorPair()(image)
+    assert np.array_equal(first, image)
+    assert np.array_equal(second[:, ::-1], image)
+    plain, mirrored = transforms.cifar_eval(64), transforms.cifar_eval(64, mirror=True)
+    assert np.array_equal(mirrored(image), np.stack([plain(image), plain(image[:, ::-1])]))
+    with pytest.raises(OptionError, match="Leave mirror out"):
+        transforms.ClassificationEval(crop="ten", mirror=True)
 
 
 def test_crops_of_the_smallest_pictures() -> None:

@@ -21,6 +21,7 @@ from .geometry import (
     EfficientNetCenterCrop,
     EfficientNetRandomCrop,
     FiveCrop,
+    MirrorPair,
     RandomCrop,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
@@ -69,6 +70,7 @@ _BY_NAME: dict[str, type] = {
         Resize,
         SoftLabels,
         TenCrop,
+        MirrorPair,
         ToNormalizedTensor,
         ToTensor,
     )
@@ -111,6 +113,7 @@ __all__ = [
     "EfficientNetCenterCrop",
     "EfficientNetRandomCrop",
     "FiveCrop",
+    "MirrorPair",
     "MixUp",
     "MixUpOrCutMix",
     "Normalize",

@@ -224,6 +224,19 @@ class TenCrop(Transform):
 
 
 @attrs.frozen
+class MirrorPair(Transform):
+    """The picture and its mirror image: (2, height, width, channels).
+
+    A network that was trained on pictures and mirror images answers for both; the mean of two answers is better than
+    either.
+    """
+
+    def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
+        image = np.asarray(image)
+        return np.stack([image, image[:, ::-1]])
+
+
+@attrs.frozen
 class EfficientNetCenterCrop(Transform):
     """The centre square of ``size / (size + 32)`` of the short side, resized to ``size`` (arXiv:1905.11946)."""
 

@@ -20,6 +20,7 @@ from .color import RandomColorJitter, RandomLighting
 from .erasing import Cutout, RandomErasing
 from .geometry import (
     CenterCrop,
+    MirrorPair,
     RandomCrop,
     RandomFlipLeftRight,
     RandomResizedCrop,
@@ -131,11 +132,19 @@ class ClassificationTrain(Preset):
 
 @attrs.frozen(kw_only=True, slots=False)
 class ClassificationEval(Preset):
-    """Pictures to evaluate or predict on: float32 (channels, size, size), or (10, ...) of it for ten crops."""
+    """Pictures to evaluate or predict on: float32 (channels, size, size).
+
+    Several views of a picture are (views, channels, size, size); the network's answers to them are averaged.
+
+    Raises:
+        OptionError: mirror images of ten crops are asked for, which hold them already.
+    """
 
     size: int = attrs.field(default=224, validator=within(1, 16384))
     crop: str = attrs.field(default="center", validator=_choice(EVAL_CROPS))
-    """"center", "ten" (the network's answers are averaged), or "whole": the picture squeezed into the square."""
+    """"center", "ten" (centre, corners and their mirror images), or "whole": the picture squeezed into the square."""
+    mirror: bool = False
+    """Two views: the crop and its mirror image."""
     crop_ratio: float = attrs.field(default=0.875, validator=within(0.01, 1.0))
     """The short side is resized to ``ceil(size / crop_ratio)`` first."""
     interpolation: str = interpolation_field()
@@ -149,9 +158,16 @@ class ClassificationEval(Preset):
             # Rounded first: 224 / 0.875 must not become 257 through the last bit of a quotient.
             yield Resize(math.ceil(round(self.size / self.crop_ratio, 6)), interpolation=self.interpolation)
             yield TenCrop(self.size) if self.crop == "ten" else CenterCrop(self.size, self.interpolation)
+        if self.mirror:
+            yield MirrorPair()
         yield ToNormalizedTensor(self.mean, self.std)
 
     def __attrs_post_init__(self) -> None:
+        if self.mirror and self.crop == "ten":
+            raise OptionError(
+                'mirror=True goes with crop="center" or "whole"; ten crops hold their mirror images already. '
+                'Received: mirror=True, crop="ten". Leave mirror out.'
+            )
         object.__setattr__(self, "_pipeline", self.compose())
 
     def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
