@@ -185,6 +185,11 @@ BROKEN = {
     "no task": (REGISTER + 'register("net", "module:build")', "which task"),
     "bad task": (REGISTER + 'register("net", "module:build", task=print)', "task of model 'net' must be the name"),
     "bad shape": (REGISTER + 'register("net", "module:build", task="x", input_shape=(3, 0))', "positive integers"),
+    "bad test inputs": (
+        REGISTER + 'register("net", "module:build", task="x", test_inputs=("words",))',
+        "test_inputs.*array, tokens, length",
+    ),
+    "bad test options": (REGISTER + 'register("net", "module:build", task="x", test_options=5)', "names of options"),
     "bad classes": (REGISTER + 'register("net", "module:build", task="x", classes=True)', "positive integer"),
     "bad weights": (REGISTER + 'register("net", "module:build", task="x", weights={"a": "b"})', "Weights"),
     "bad backends": (REGISTER + 'register("net", "module:build", task="x", backends=())', "backend"),

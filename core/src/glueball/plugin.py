@@ -90,6 +90,9 @@ class Register(Protocol):
             task: the task that the model solves, such as "image_classification"; required.
             input_shape: (channels, height, width) or whatever one sample has, without the batch.
             test_input_shape: a smaller shape that the model accepts too, for ``glueball.testing.check_plugin``.
+            test_inputs: what the model is called with, for the same: some of "array" (float32 of that shape), "tokens"
+                (int32 of that shape, from 0 to 7) and "length" (float32, how many of them count); absent: an array.
+            test_options: options to build it with, for the same, where it has some without a default.
             classes: how many classes the model has unless ``get_model(classes=...)`` says otherwise.
             initializer: name of the default initialiser ("xavier", "msraprelu", ...); absent: Gluon's default.
             weights: tag -> Weights; the first tag is what ``pretrained=True`` means.

@@ -31,6 +31,9 @@ KINDS: tuple[str, ...] = tuple(HOOKS)
 PLURALS: dict[str, str] = {kind: hook.removeprefix("register_") for kind, hook in HOOKS.items()}
 """Kind of entry -> how listings call many of them."""
 
+TEST_INPUTS = ("array", "tokens", "length")
+"""What a model can be called with when it is checked; ``glueball.plugin.Register`` says what each one is."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _IDENTIFIER = r"[^\W\d]\w*"
 _TARGET = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}(\.{_IDENTIFIER})*")
@@ -145,6 +148,14 @@ _METADATA_CHECKS = {
     "backends": (_is_names, "a tuple with at least one name of a backend, such as ('torch',)"),
     "input_shape": (_is_shape, "a tuple of positive integers such as (3, 224, 224)"),
     "test_input_shape": (_is_shape, "a tuple of positive integers such as (3, 32, 32)"),
+    "test_inputs": (
+        lambda value: _is_names(value) and set(value) <= set(TEST_INPUTS),
+        f"a tuple of some of {', '.join(TEST_INPUTS)}",
+    ),
+    "test_options": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(name, str) for name in value),
+        "a mapping from names of options to values",
+    ),
     "classes": (lambda value: type(value) is int and value > 0, "a positive integer"),
     "weights": (_is_weights, "a mapping from tags to glueball.plugin.Weights"),
 }

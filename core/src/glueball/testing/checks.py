@@ -20,9 +20,11 @@ import attrs
 
 from glueball import catalog
 from glueball.catalog.entries import KINDS, Entry, PluginInfo
-from glueball.errors import BackendError, DataError, DownloadError, GlueballError, PluginError
+from glueball.errors import BackendError, DataError, DownloadError, GlueballError, OptionError, PluginError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from glueball.backend.base import Backend
 
 BATCH = 2
@@ -81,7 +83,8 @@ def check_plugin(name: str, backend: str | None = None, *, pattern: str = "*") -
       of its own package, nothing else.
     - Every target can be imported, and every model's task is known to some plugin.
     - Every model that runs on this backend is built and, on two random samples of ``test_input_shape`` (or
-      ``input_shape``), gives finite outputs and gradients; saved and loaded into a second network, it gives the same.
+      ``input_shape``; ``test_inputs`` says what they are made of), gives finite outputs and gradients; saved and loaded
+      into a second network, it gives the same. Texts that are padded further get the same answers.
     - Data sets, transforms, losses, metrics and recipes that need no arguments can be made. A data set whose files are
       not here counts as skipped.
 
@@ -233,6 +236,27 @@ def _arrays(outputs: Any) -> Iterator[Any]:
         yield outputs
 
 
+def model_inputs(entry: Entry, batch: int = BATCH) -> list[np.ndarray]:
+    """Random inputs of a model, by its ``test_inputs``; the same at every call.
+
+    Raises:
+        OptionError: the model states neither test_input_shape nor input_shape.
+    """
+    import numpy as np
+
+    shape = entry.metadata.get("test_input_shape") or entry.metadata.get("input_shape")
+    if shape is None:
+        raise OptionError(f"The model '{entry.name}' states neither test_input_shape nor input_shape.")
+    random = np.random.default_rng(0)
+    makers: dict[str, Callable[[], np.ndarray]] = {
+        "array": lambda: random.standard_normal((batch, *shape)).astype(np.float32),
+        "tokens": lambda: random.integers(0, 8, (batch, *shape)).astype(np.int32),
+        # Full length first, then shorter: what lies beyond it must not matter.
+        "length": lambda: np.array([shape[0] - index % shape[0] for index in range(batch)], np.float32),
+    }
+    return [makers[name]() for name in entry.metadata.get("test_inputs", ("array",))]
+
+
 def _model_problems(entry: Entry, backend: Backend) -> Iterator[str]:
     import tempfile
     from pathlib import Path
@@ -241,15 +265,16 @@ def _model_problems(entry: Entry, backend: Backend) -> Iterator[str]:
 
     from glueball.models import get_model
 
-    shape = entry.metadata.get("test_input_shape") or entry.metadata.get("input_shape")
-    if shape is None:
-        raise _Skip("it states neither test_input_shape nor input_shape")
-    network: Any = get_model(entry.qualified_name)
-    samples = np.random.default_rng(0).standard_normal((BATCH, *shape)).astype(np.float32)
-    data = backend.array(samples)
+    try:
+        arrays = model_inputs(entry)
+    except OptionError as error:
+        raise _Skip(str(error)) from error
+    data = [backend.array(array) for array in arrays]
+    options = dict(entry.metadata.get("test_options", {}))
+    network: Any = get_model(entry.qualified_name, **options)
 
     with backend.autograd.record():
-        loss = sum(((array * array).mean() for array in _arrays(network(data))), start=0.0)
+        loss = sum(((array * array).mean() for array in _arrays(network(*data))), start=0.0)
     loss.backward()  # type: ignore[union-attr, attr-defined]
     trained = {
         name: parameter for name, parameter in backend.parameters(network).items() if parameter.grad_req != "null"
@@ -261,26 +286,33 @@ def _model_problems(entry: Entry, backend: Backend) -> Iterator[str]:
     if not any(gradient.any() for gradient in gradients.values()):
         yield "no parameter gets a gradient"
 
-    expected = [backend.numpy(array) for array in _arrays(network(data))]
+    expected = [backend.numpy(array) for array in _arrays(network(*data))]
     if not all(np.isfinite(array).all() for array in expected):
         yield "outputs are not finite"
     if any(len(array) != BATCH for array in expected if array.ndim):
         yield f"an output's first axis is not the batch of {BATCH}: {[array.shape for array in expected]}"
     classes = entry.metadata.get("classes")
-    if entry.task == "image_classification" and classes is not None and expected[0].shape != (BATCH, classes):
+    if (entry.task or "").endswith("_classification") and classes is not None and expected[0].shape != (BATCH, classes):
         yield f"it states {classes} classes, and its output has the shape {expected[0].shape}"
+
+    if {"tokens", "length"} <= set(entry.metadata.get("test_inputs", ())):
+        # What lies beyond the length of a text is no part of it, however much of that there is.
+        longer = [backend.array(np.pad(a, ((0, 0), (0, 3)), constant_values=5)) if a.ndim == 2 else a for a in arrays]
+        padded = [backend.numpy(array) for array in _arrays(network(*longer))]
+        if not all(np.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in zip(expected, padded, strict=True)):
+            yield "answers depend on how far a batch of texts is padded"
 
     with tempfile.TemporaryDirectory() as folder:
         for suffix in (".safetensors", ".params"):
             file = Path(folder) / f"weights{suffix}"
             network.save_parameters(str(file))
-            loaded: Any = get_model(entry.qualified_name)
+            loaded: Any = get_model(entry.qualified_name, **options)
             try:
                 loaded.load_parameters(str(file))
             except GlueballError as error:
                 yield f"its own {suffix} file does not load: {error}"
                 continue
-            again = [backend.numpy(array) for array in _arrays(loaded(data))]
+            again = [backend.numpy(array) for array in _arrays(loaded(*data))]
             if not all(
                 np.allclose(one, other, rtol=1e-5, atol=1e-6) for one, other in zip(expected, again, strict=True)
             ):
