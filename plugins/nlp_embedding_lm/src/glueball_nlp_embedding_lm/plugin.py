@@ -33,7 +33,8 @@ def register_models(register: Register) -> None:
         )
 
 
-_DATASETS = (
+_DATASETS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("text_file", "TextFile", "Your own texts: TSV, CSV, JSON lines, fastText's lines.", None),
     ("trec", "TREC", "5,952 questions, 6 coarse or 50 fine classes.", "doi:10.3115/1072228.1072378"),
     ("mr", "MR", "10,662 sentences of film reviews, positive or negative.", "arXiv:cs/0506075"),
     ("subj", "SUBJ", "10,000 sentences, subjective or objective.", "arXiv:cs/0409058"),
@@ -45,7 +46,11 @@ _DATASETS = (
 def register_datasets(register: Register) -> None:
     """The data sets of ``datasets/``."""
     for name, attribute, summary, paper in _DATASETS:
-        register(name, f"{_PACKAGE}.datasets:{attribute}", summary=summary, paper=paper)
+        target = f"{_PACKAGE}.datasets:{attribute}"
+        if paper is None:
+            register(name, target, summary=summary)
+        else:
+            register(name, target, summary=summary, paper=paper)
 
 
 @hookimpl
