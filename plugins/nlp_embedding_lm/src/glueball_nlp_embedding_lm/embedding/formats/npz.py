@@ -1,0 +1,138 @@
+"""GluonNLP's .npz files: ``unknown_token``, ``idx_to_token`` and ``idx_to_vec`` in one zip archive.
+
+Files that GluonNLP wrote are read (see ``strings`` for how that goes without unpickling); files that are written here
+are read by GluonNLP and by ``numpy.load(allow_pickle=False)``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from typing import IO
+
+import numpy as np
+from tqdm import tqdm
+
+from glueball.errors import DataError
+from glueball.files import atomic_write
+from glueball_nlp_embedding_lm.embedding.formats.opening import DAMAGED
+from glueball_nlp_embedding_lm.embedding.formats.strings import read_header, read_strings, write_strings
+from glueball_nlp_embedding_lm.embedding.formats.table import Contents, TokenIndex
+
+_PIECE = 1 << 22
+_MEMBERS = ("unknown_token", "idx_to_token", "idx_to_vec")
+
+
+def read_npz(path: str | os.PathLike[str]) -> Contents:
+    """Reads a .npz file as it is.
+
+    Raises:
+        DataError: the file is damaged, holds other arrays, more or fewer vectors than tokens, numbers that are not
+            finite, or a token twice.
+    """
+    name = os.fspath(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            absent = [member for member in _MEMBERS if f"{member}.npy" not in members]
+            if absent:
+                raise DataError(
+                    f"{name} is no file of GluonNLP's TokenEmbedding: it has no {', '.join(absent)}. "
+                    f"Received: {', '.join(list(members)[:8])}."
+                )
+            strings = []
+            for member in _MEMBERS[:2]:
+                info = members[f"{member}.npy"]
+                with archive.open(info) as file:
+                    strings.append(read_strings(file, info.file_size, f"{name}/{member}"))
+            unknown, tokens = strings
+            info = members["idx_to_vec.npy"]
+            with archive.open(info) as file:
+                vectors = _read_vectors(file, info.file_size, f"{name}/idx_to_vec", len(tokens))
+    except DataError:
+        raise
+    except RuntimeError as error:  # zipfile's word for an encrypted member
+        raise DataError(f"{name} cannot be unpacked: {error}.") from error
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or error or "it ends too early"
+        raise DataError(f"{name} cannot be read: {reason}. Get the file again if it is damaged.") from error
+    # An empty text stands for None.
+    unknown_token = (unknown[0] if unknown else "") or None
+    index = TokenIndex()
+    index.update(zip(tokens, range(len(tokens)), strict=True))
+    if len(index) != len(tokens):
+        twice = next(token for position, token in enumerate(tokens) if index[token] != position)
+        raise DataError(f"{name} has the token {twice!r} more than once. Expected each token once.")
+    if unknown_token is not None:
+        if unknown_token not in index:
+            raise DataError(f"{name} names {unknown_token!r} as its unknown token, which is not among its tokens.")
+        index.unknown_index = index[unknown_token]
+    return Contents(tokens, index, vectors, unknown_token, unknown_token is not None)
+
+
+def _read_vectors(file: IO[bytes], size: int, name: str, count: int) -> np.ndarray:
+    shape, dtype = read_header(file, name)
+    if dtype.kind != "f" or len(shape) != 2 or shape[0] != count:
+        raise DataError(
+            f"{name}: expected floating-point vectors of shape ({count}, dimension), one for each token. "
+            f"Received: {dtype}, shape {shape}."
+        )
+    dimension = shape[1]
+    if count * dimension * dtype.itemsize > size:
+        raise DataError(f"{name}: the header announces shape {shape} of {dtype}, the file has {size:,} bytes.")
+    vectors = np.empty((count, dimension), np.float32)
+    row_bytes = dimension * dtype.itemsize
+    rows = max(_PIECE // max(row_bytes, 1), 1)
+    with tqdm(total=count, desc=os.path.basename(os.path.dirname(name)), disable=None, leave=False) as bar:
+        for start in range(0, count, rows):
+            wanted = min(rows, count - start)
+            content = file.read(wanted * row_bytes)
+            if len(content) < wanted * row_bytes:
+                raise DataError(f"{name} is cut short: {start} of {count} vectors are there.")
+            piece = np.frombuffer(content, dtype).reshape(wanted, dimension)
+            with np.errstate(over="ignore"):
+                target = vectors[start : start + wanted]
+                target[...] = piece
+            if not np.isfinite(target).all():
+                row = start + int(np.flatnonzero(~np.isfinite(target).all(axis=1))[0])
+                raise DataError(f"{name}: the vector at index {row} has values that are not finite in float32.")
+            bar.update(wanted)
+    # Reading to the end makes zipfile compare the checksum.
+    if file.read(1):
+        raise DataError(f"{name}: there are more values than the header's shape {shape} says.")
+    return vectors
+
+
+def write_npz(
+    path: str | os.PathLike[str], tokens: list[str], vectors: np.ndarray, unknown_token: str | None, compress: bool
+) -> None:
+    """Writes a .npz file; it takes its name when it is complete.
+
+    Raises:
+        DataError: a token ends with a zero character.
+        OSError: the folder cannot be written or the disk is full; what was at ``path`` before is still there.
+    """
+    compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", compression) as archive:
+        with archive.open(_info("unknown_token", compression), "w") as member:
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.array(unknown_token or ""), allow_pickle=False)
+            member.write(buffer.getvalue())
+        with archive.open(_info("idx_to_token", compression), "w", force_zip64=True) as member:
+            write_strings(member, tokens)
+        with archive.open(_info("idx_to_vec", compression), "w", force_zip64=True) as member:
+            values = np.ascontiguousarray(vectors, "<f4")
+            header = {"descr": "<f4", "fortran_order": False, "shape": values.shape}
+            np.lib.format.write_array_header_1_0(member, header)  # type: ignore[arg-type]
+            rows = max(_PIECE // max(values.shape[1] * 4, 1), 1)
+            for start in range(0, len(values), rows):
+                member.write(values[start : start + rows].tobytes())
+
+
+def _info(member: str, compression: int) -> zipfile.ZipInfo:
+    # A fixed time: the same vectors make the same file.
+    info = zipfile.ZipInfo(f"{member}.npy", (1980, 1, 1, 0, 0, 0))
+    info.compress_type = compression
+    info.external_attr = 0o644 << 16
+    return info
