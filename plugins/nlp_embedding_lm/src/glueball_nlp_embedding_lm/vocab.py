@@ -375,6 +375,11 @@ class Vocab:
                     "set_embedding expects embeddings with vectors, such as TokenEmbedding.from_file(path). "
                     f"Received: {embedding!r}."
                 )
+        if len(self._token_to_idx) < len(self):
+            raise DataError(
+                "Embeddings need one row for each token, and this vocabulary, read from a damaged file, has several "
+                "rows for some. Build a new one from its tokens to attach embeddings."
+            )
         # Late: the embeddings' readers are of no use to those who only look tokens up.
         from glueball_nlp_embedding_lm.embedding import TokenEmbedding
 
@@ -390,17 +395,22 @@ class Vocab:
             # Names for the unknown token differ ("<unk>", "[UNK]"), what it means does not.
             names = [unknown_token if token == self.unknown_token else token for token in self._idx_to_token]
             return np.asarray(embedding[names], np.float32)
+        lookup = getattr(embedding, "unknown_lookup", None)
         vectors = np.zeros((len(self), embedding.idx_to_vec.shape[1]), np.float32)
-        held = [place for place, token in enumerate(self._idx_to_token) if token in embedding]
         not_words = {*self._reserved_tokens, self.unknown_token}
-        lacking = set(self._idx_to_token).difference(not_words, (self._idx_to_token[place] for place in held))
+        places, lacking = [], []
+        for place, token in enumerate(self._idx_to_token):
+            if token in embedding or (lookup is not None and token in lookup):
+                places.append(place)
+            elif token not in not_words:
+                lacking.append(token)
         if lacking:
             raise DataError(
-                f"The embedding lacks {_some(sorted(lacking))} and has no vector for unknown tokens. Give it one "
+                f"The embedding lacks {_some(lacking)} and has no vector for unknown tokens. Give it one "
                 "(unknown_token='<unk>' when it is read), or leave these tokens out of the vocabulary."
             )
-        if held:
-            vectors[held] = embedding[[self._idx_to_token[place] for place in held]]
+        if places:
+            vectors[places] = embedding[[self._idx_to_token[place] for place in places]]
         return vectors
 
 
