@@ -39,6 +39,19 @@ _DATASETS: tuple[tuple[str, str, str, str | None], ...] = (
     ("mr", "MR", "10,662 sentences of film reviews, positive or negative.", "arXiv:cs/0506075"),
     ("subj", "SUBJ", "10,000 sentences, subjective or objective.", "arXiv:cs/0409058"),
     ("mpqa", "MPQA", "10,606 phrases of the news, positive or negative.", "doi:10.1007/s10579-005-7880-9"),
+    ("cr", "CR", "3,775 sentences of customers' reviews, positive or negative.", "doi:10.1145/1014052.1014073"),
+    ("sst1", "SST1", "Stanford's treebank: sentences and phrases of film reviews, 5 classes.", "ACL:D13-1170"),
+    ("sst2", "SST2", "Stanford's treebank: sentences and phrases of film reviews, 2 classes.", "ACL:D13-1170"),
+    ("imdb", "IMDB", "50,000 long film reviews, positive or negative, and 50,000 more.", "ACL:P11-1015"),
+    ("movie_reviews", "MovieReviews", "2,000 long film reviews, positive or negative.", "arXiv:cs/0409058"),
+    ("ag_news", "AGNews", "127,600 news articles, 4 topics.", "arXiv:1509.01626"),
+    ("sogou_news", "SogouNews", "510,000 Chinese news articles in Pinyin, 5 topics.", "arXiv:1509.01626"),
+    ("dbpedia", "DBpedia", "630,000 abstracts of Wikipedia, 14 kinds of things.", "arXiv:1509.01626"),
+    ("yelp_polarity", "YelpPolarity", "598,000 Yelp reviews, positive or negative.", "arXiv:1509.01626"),
+    ("yelp_full", "YelpFull", "700,000 Yelp reviews, 1 to 5 stars.", "arXiv:1509.01626"),
+    ("yahoo_answers", "YahooAnswers", "1,460,000 questions and answers, 10 topics.", "arXiv:1509.01626"),
+    ("amazon_polarity", "AmazonPolarity", "4,000,000 Amazon reviews, positive or negative.", "arXiv:1509.01626"),
+    ("amazon_full", "AmazonFull", "3,650,000 Amazon reviews, 1 to 5 stars.", "arXiv:1509.01626"),
 )
 
 

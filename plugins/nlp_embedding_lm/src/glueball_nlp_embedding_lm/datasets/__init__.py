@@ -8,9 +8,43 @@ stratified parts for cross-validation of any of them, ``holdout=0.1`` a validati
 
 from __future__ import annotations
 
-from .common import TextClassificationDataset
+from .common import PublishedDataset, TextClassificationDataset
+from .customer_reviews import CR
 from .polarity import MPQA, MR, SUBJ
+from .reviews import IMDB, MovieReviews
+from .sst import SST1, SST2
 from .text_file import TextFile
+from .topics import (
+    AGNews,
+    AmazonFull,
+    AmazonPolarity,
+    DBpedia,
+    SogouNews,
+    YahooAnswers,
+    YelpFull,
+    YelpPolarity,
+)
 from .trec import TREC
 
-__all__ = ["MPQA", "MR", "SUBJ", "TREC", "TextClassificationDataset", "TextFile"]
+__all__ = [
+    "CR",
+    "IMDB",
+    "MPQA",
+    "MR",
+    "SST1",
+    "SST2",
+    "SUBJ",
+    "TREC",
+    "AGNews",
+    "AmazonFull",
+    "AmazonPolarity",
+    "DBpedia",
+    "MovieReviews",
+    "PublishedDataset",
+    "SogouNews",
+    "TextClassificationDataset",
+    "TextFile",
+    "YahooAnswers",
+    "YelpFull",
+    "YelpPolarity",
+]

@@ -180,7 +180,7 @@ class TextClassificationDataset(Dataset):
     Subclasses call ``_fill``.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     """Class names; a label is an index into them."""
     summary: str
     """Where the texts came from and how they were split, in a sentence."""
@@ -273,13 +273,13 @@ class PublishedDataset(TextClassificationDataset):
     """As it is registered: also the name of its folder."""
     title: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = (TRAIN, TEST)
-    counts: ClassVar[Mapping[str, int]] = {}
+    counts: Mapping[str, int] = {}
     """Part -> how many samples it has officially."""
     sources: Mapping[str, Source] = {}
     """Part -> the official file."""
-    archives: ClassVar[tuple[str, ...]] = ()
+    archives: tuple[str, ...] = ()
     """Other archives in which it is handed around."""
-    folders: ClassVar[tuple[str, ...]] = ()
+    folders: tuple[str, ...] = ()
     """Folders that such archives unpack to."""
     foreign: ClassVar[str] = ""
     """The name of GluonNLP's folder."""

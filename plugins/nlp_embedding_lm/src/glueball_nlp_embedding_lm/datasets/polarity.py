@@ -77,7 +77,7 @@ class MR(OneLineSentences):
     name = "mr"
     title = "MR"
     classes = ("negative", "positive")
-    counts = {ALL: 10662}  # noqa: RUF012 - declared as a ClassVar by the base
+    counts = {ALL: 10662}  # noqa: RUF012 - replaced, never changed
     sources = {  # noqa: RUF012
         ALL: source(
             "mr",

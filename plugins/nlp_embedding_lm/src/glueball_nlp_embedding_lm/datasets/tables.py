@@ -79,7 +79,7 @@ class TextTable:
 
     def _rows(self, lines: Iterable[str]) -> Iterator[Record]:
         if self.quoted:
-            return _quoted_rows(lines, self.delimiter, self.place)
+            return quoted_rows(lines, self.delimiter, self.place)
         return _plain_rows(lines, self.delimiter)
 
 
@@ -222,7 +222,7 @@ def _plain_rows(lines: Iterable[str], delimiter: str) -> Iterator[Record]:
             yield number, row.split(delimiter)
 
 
-def _quoted_rows(lines: Iterable[str], delimiter: str, place: str) -> Iterator[Record]:
+def quoted_rows(lines: Iterable[str], delimiter: str, place: str) -> Iterator[Record]:
     # The limit belongs to the process and is only ever raised; long reviews go beyond the usual 128 KiB.
     if csv.field_size_limit() < _LARGEST_FIELD:
         csv.field_size_limit(_LARGEST_FIELD)
