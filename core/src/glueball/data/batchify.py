@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
+from glueball.data.samplers import as_count
 from glueball.errors import DataError, OptionError
 
 _local = threading.local()
@@ -48,7 +49,12 @@ def _arrays(samples: Sequence[Any], dtype: Any) -> list[np.ndarray]:
                 f"Element {position} of the batch is no array of numbers but {type(samples[position]).__name__}; use "
                 "List() to keep such elements as they are."
             )
-    result_dtype = np.dtype(dtype) if dtype is not None else np.result_type(*{array.dtype for array in arrays})
+    # An empty list has no type, though NumPy calls it float64: an empty sequence must not make floats of token ids.
+    typed = [array.dtype for array, sample in zip(arrays, samples, strict=True) if array.size or _is_from_numpy(sample)]
+    if dtype is not None:
+        result_dtype = np.dtype(dtype)
+    else:
+        result_dtype = np.result_type(*set(typed or [array.dtype for array in arrays]))
     # Python's floats are float64 for want of another type, not for precision that a network could use. All samples are
     # asked, since the batches of one dataset must have one type, wherever a shuffle puts its integers.
     if dtype is None and result_dtype == np.float64 and not any(_is_from_numpy(sample) for sample in samples):
@@ -96,24 +102,24 @@ class Pad:
 
     Args:
         axis: the axis of a sample that differs, or several; negative ones count from the end.
-        pad_value: what fills up.
-        dtype: of the result; default: what the samples have.
+        pad_value: what fills up; default: 0. Token ids want the index of their vocabulary's padding token.
         return_length: also give the lengths: int32, (batch,), or (batch, number of axes) for several axes.
+        dtype: of the result; default: what the samples have.
         round_to: make the padded length a multiple of this, so that fewer shapes occur and compiled code is reused.
-
-    GluonNLP's names of the arguments, ``pad_val`` and ``ret_length``, are understood too.
+        pad_val, ret_length: GluonNLP's names of ``pad_value`` and ``return_length``; the order is GluonNLP's too.
 
     Raises:
         OptionError: an argument cannot be used.
-        DataError: the samples differ in rank, or along an axis that is not padded.
+        DataError: the samples differ in rank, or along an axis that is not padded, or their type has no such padding
+            value (half a token, -1 among unsigned integers).
     """
 
     def __init__(
         self,
         axis: int | Sequence[int] = 0,
-        pad_value: float = 0,
+        pad_value: float | None = None,
+        return_length: bool | None = None,
         dtype: Any = None,
-        return_length: bool = False,
         round_to: int | None = None,
         *,
         pad_val: float | None = None,
@@ -122,12 +128,12 @@ class Pad:
         self._axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
         if not self._axes:
             raise OptionError("Pad expects at least one axis.")
-        if round_to is not None and round_to < 1:
-            raise OptionError(f"round_to is at least 1. Received: {round_to}.")
-        self._pad_value = pad_value if pad_val is None else pad_val
+        if return_length is not None and not isinstance(return_length, (bool, np.bool_)):
+            raise OptionError(f"return_length is True or False. Received: {return_length!r}.")
+        self._pad_value = _either("pad_value", pad_value, "pad_val", pad_val, 0)
+        self._return_length = _either("return_length", return_length, "ret_length", ret_length, False)
         self._dtype = dtype
-        self._return_length = return_length if ret_length is None else ret_length
-        self._round_to = round_to
+        self._round_to = None if round_to is None else as_count("round_to", round_to, at_least=1)
 
     def __call__(self, samples: Sequence[Any]) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         arrays = _arrays(samples, self._dtype)
@@ -147,6 +153,11 @@ class Pad:
                 )
             if axis in axes and self._round_to:
                 target[axis] = -(-target[axis] // self._round_to) * self._round_to
+        if not _can_hold(arrays[0].dtype, self._pad_value):
+            raise DataError(
+                f"Pad has pad_value {self._pad_value}, which the samples' type {arrays[0].dtype} does not hold. Use "
+                "another value, or give a dtype."
+            )
         out = allocate((len(arrays), *target.tolist()), arrays[0].dtype)
         out[...] = self._pad_value
         for position, array in enumerate(arrays):
@@ -156,6 +167,20 @@ class Pad:
             return out
         lengths = shapes[:, axes].astype(np.int32)
         return out, lengths[:, 0] if len(axes) == 1 else lengths
+
+
+def _either(name: str, value: Any, other_name: str, other: Any, default: Any) -> Any:
+    if value is not None and other is not None:
+        raise OptionError(f"{name} and {other_name} are two names of one option; give one of them.")
+    return next((given for given in (value, other) if given is not None), default)
+
+
+def _can_hold(dtype: np.dtype, value: float) -> bool:
+    """Whether integers of this type can be ``value``; other types round it, and that is what one expects of them."""
+    if dtype.kind not in "iu":
+        return True
+    limits = np.iinfo(dtype)
+    return bool(np.isfinite(value)) and value == int(value) and limits.min <= value <= limits.max
 
 
 class List:
@@ -183,6 +208,11 @@ class Tuple:
 
     def __call__(self, samples: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
         for position, sample in enumerate(samples):
+            if not isinstance(sample, Sized):
+                raise DataError(
+                    f"Tuple expects samples of {len(self._functions)} elements. Received: {type(sample).__name__} at "
+                    f"{position} of the batch."
+                )
             if len(sample) != len(self._functions):
                 raise DataError(
                     f"Tuple has {len(self._functions)} functions, but sample {position} of the batch has {len(sample)} "
@@ -195,16 +225,25 @@ class Dict:
     """One function for each key of a sample that is a mapping: result a dict of those keys.
 
     Raises:
-        DataError: a sample lacks a key.
+        OptionError: no function, or something that is none.
+        DataError: a sample is no mapping, or lacks a key.
     """
 
     def __init__(self, functions: Mapping[str, Callable[[Sequence[Any]], Any]]) -> None:
-        if not functions:
-            raise OptionError("Dict expects a function for at least one key.")
+        if not isinstance(functions, Mapping) or not functions:
+            raise OptionError(f"Dict expects a mapping with a function for at least one key. Received: {functions!r}.")
+        odd = [key for key, function in functions.items() if not callable(function)]
+        if odd:
+            raise OptionError(f"Dict expects a function for each key. Received: {functions[odd[0]]!r} for {odd[0]!r}.")
         self._functions = dict(functions)
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for position, sample in enumerate(samples):
+            if not isinstance(sample, Mapping):
+                raise DataError(
+                    f"Dict expects samples that are mappings. Received: {type(sample).__name__} at {position} of the "
+                    "batch."
+                )
             missing = [key for key in self._functions if key not in sample]
             if missing:
                 raise DataError(f"Sample {position} of the batch lacks {missing}; it has {list(sample)}.")
@@ -220,6 +259,7 @@ class NamedTuple:
 
     Raises:
         OptionError: the functions do not fit the fields.
+        DataError: a sample is not of that type, so that its elements might mean something else.
     """
 
     def __init__(
@@ -240,6 +280,12 @@ class NamedTuple:
         self._tuple = Tuple(*functions)
 
     def __call__(self, samples: Sequence[Sequence[Any]]) -> Any:
+        for position, sample in enumerate(samples):
+            if not isinstance(sample, self._container):
+                raise DataError(
+                    f"NamedTuple expects samples of type {self._container.__name__}. Received: "
+                    f"{type(sample).__name__} at {position} of the batch."
+                )
         return self._container(*self._tuple(samples))
 
 

@@ -25,6 +25,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
+import numpy as np
+
 from glueball.data.batchify import default_batchify
 from glueball.data.dataset import SimpleDataset
 from glueball.data.process import Parcel, WorkerProcess
@@ -170,9 +172,11 @@ class DataLoader:
         shuffle: a new order each epoch; False keeps the dataset's order.
         sampler: instead of ``shuffle``: an iterable of indices.
         batch_sampler: instead of ``batch_size``, ``shuffle``, ``sampler``, ``last_batch``: an iterable of index lists.
+            Its ``set_epoch``, where it has one, is called before each epoch. One that shuffles has a seed of its own.
         last_batch: "keep", "discard" or "rollover" (see ``BatchSampler``).
         batchify: makes a batch of a list of samples; default: ``glueball.data.batchify.default_batchify``.
-        workers: how many threads or processes make batches; 0 makes them in the caller's thread, when asked for.
+        workers: how many threads or processes make batches; 0, the default, makes them in the caller's thread, when
+            asked for.
         worker_type: "thread" or "process". A process gets dataset, batchify and batch_transform by pickling.
         prefetch: how many batches are made ahead; default: 2 for each worker.
         seed: seed of the order and of all random transforms.
@@ -181,6 +185,7 @@ class DataLoader:
             ValueError) out of their batch, which is smaller then, logs and counts them. A mistake in the program (any
             other error) always stops.
         timeout: seconds to wait for one batch before the workers are taken to hang.
+        batchify_fn, num_workers: Gluon's names of ``batchify`` and ``workers``.
 
     Raises:
         OptionError: an argument cannot be used, or contradicts another one.
@@ -196,17 +201,21 @@ class DataLoader:
         batch_sampler: Iterable[Sequence[int]] | None = None,
         last_batch: str | None = None,
         batchify: Callable[[Sequence[Any]], Any] | None = None,
-        workers: int = 0,
+        workers: int | None = None,
         worker_type: str = "thread",
         prefetch: int | None = None,
         seed: int = 0,
         batch_transform: Callable[..., Any] | None = None,
         on_error: str = "raise",
         timeout: float = 300.0,
+        batchify_fn: Callable[[Sequence[Any]], Any] | None = None,
+        num_workers: int | None = None,
     ) -> None:
+        batchify = _either("batchify", batchify, "batchify_fn", batchify_fn)
+        workers = _either("workers", workers, "num_workers", num_workers)
         _check_choice("worker_type", worker_type, WORKER_TYPES)
         _check_choice("on_error", on_error, ON_ERROR)
-        workers = as_count("workers", workers, at_least=0)
+        workers = as_count("workers", 0 if workers is None else workers, at_least=0)
         prefetch = None if prefetch is None else as_count("prefetch", prefetch, at_least=1)
         seed = as_count("seed", seed, at_least=0)
         if not timeout > 0:
@@ -215,6 +224,12 @@ class DataLoader:
         if batch_sampler is not None:
             if batch_size is not None or shuffle or sampler is not None or last_batch is not None:
                 raise OptionError("batch_sampler takes the place of batch_size, shuffle, sampler and last_batch.")
+            if getattr(batch_sampler, "num_shards", 0):
+                raise OptionError(
+                    f"A loader makes one batch at a time, but {type(batch_sampler).__name__} with num_shards="
+                    f"{getattr(batch_sampler, 'num_shards', 0)} gives several. Each process makes a loader of its own "
+                    "with batch_sampler=sampler.shard(rank)."
+                )
             self._batch_sampler: Any = batch_sampler
         else:
             if batch_size is None:
@@ -295,7 +310,13 @@ class DataLoader:
             "position": reached,
             "skipped": 0 if self._finished else self._skipped,
             "length": len(self._dataset),
+            **self._sampler_state(),
         }
+
+    def _sampler_state(self) -> dict[str, int]:
+        """The seed of the order, where that is not the loader's."""
+        seed = getattr(self._batch_sampler, "seed", None)
+        return {"sampler_seed": int(seed)} if isinstance(seed, (int, np.integer)) else {}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Makes the next iteration go on where ``state`` was taken.
@@ -309,6 +330,14 @@ class DataLoader:
                     f"The data loader's state has {key} {state.get(key)}, this loader has {mine}: the order of the "
                     "samples would not go on as it was. Resume with the data and the seed of the run."
                 )
+        order = self._sampler_state()
+        # States of earlier versions do not have it.
+        if state.get("sampler_seed", order.get("sampler_seed")) != order.get("sampler_seed"):
+            raise CheckpointError(
+                f"The data loader's state has sampler_seed {state.get('sampler_seed')}, this loader's sampler has "
+                f"{order.get('sampler_seed')}: the order of the samples would not go on as it was. Resume with a "
+                "sampler of the same kind and seed."
+            )
         self._finished = True
         self._next_epoch = int(state["epoch"])
         self._resume_at = int(state["position"])
@@ -422,6 +451,12 @@ class DataLoader:
 
     def __exit__(self, *details: object) -> None:
         self.close()
+
+
+def _either(name: str, value: Any, other_name: str, other: Any) -> Any:
+    if value is not None and other is not None:
+        raise OptionError(f"{name} and {other_name} are two names of one option; give one of them.")
+    return other if value is None else value
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

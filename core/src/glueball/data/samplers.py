@@ -7,6 +7,7 @@ resumed run needs two integers to continue an order, and every process of a dist
 from __future__ import annotations
 
 import numbers
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from typing import Any
@@ -152,11 +153,14 @@ class SplitSampler(Sampler):
         num_parts, part_index: how many processes, and which one this is.
         shuffle: a new order each epoch; False keeps the samples' own order.
         even: parts of equal length, the shorter ones filled up with samples from the epoch's start: processes that
-            exchange gradients must make the same number of steps. False visits every sample exactly once.
+            exchange gradients must make the same number of steps. False visits every sample exactly once. Default:
+            True.
+        repeat: how many times an epoch goes through the samples, each time in an order of its own.
         seed: must be the same in all processes.
+        even_size: GluonNLP's name of ``even`` (and False by default there).
 
     Raises:
-        OptionError: there is no part of that index.
+        OptionError: there is no part of that index, or another argument cannot be used.
     """
 
     def __init__(
@@ -166,8 +170,10 @@ class SplitSampler(Sampler):
         part_index: int = 0,
         *,
         shuffle: bool = True,
-        even: bool = True,
+        even: bool | None = None,
+        repeat: int = 1,
         seed: int = 0,
+        even_size: bool | None = None,
     ) -> None:
         self._count = _length(length)
         if num_parts < 1 or not 0 <= part_index < num_parts:
@@ -175,25 +181,31 @@ class SplitSampler(Sampler):
                 f"SplitSampler expects 0 <= part_index < num_parts. Received: part_index={part_index}, "
                 f"num_parts={num_parts}."
             )
+        if even is not None and even_size is not None:
+            raise OptionError("even and even_size are two names of one option; give one of them.")
         self._num_parts = num_parts
         self._part_index = part_index
         self._shuffle = shuffle
-        self._even = even
+        self._even = next((given for given in (even, even_size) if given is not None), True)
+        self._repeat = as_count("repeat", repeat, at_least=1)
         self.seed = as_count("seed", seed, at_least=0)
 
     def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable([self._part(self.epoch, repetition) for repetition in range(self._repeat)])
+
+    def _part(self, epoch: int, repetition: int) -> list[int]:
         if self._shuffle:
-            order = streams.stream(self.seed, streams.ORDER, self.epoch).permutation(self._count)
+            order = streams.stream(self.seed, streams.ORDER, epoch, repetition).permutation(self._count)
         else:
             order = np.arange(self._count)
         if self._even and self._count:
             order = np.resize(order, -(-self._count // self._num_parts) * self._num_parts)
-        return iter(order[self._part_index :: self._num_parts].tolist())
+        return order[self._part_index :: self._num_parts].tolist()
 
     def __len__(self) -> int:
         if self._even:
-            return -(-self._count // self._num_parts)
-        return len(range(self._part_index, self._count, self._num_parts))
+            return self._repeat * -(-self._count // self._num_parts)
+        return self._repeat * len(range(self._part_index, self._count, self._num_parts))
 
 
 class BatchSampler(Sampler):
@@ -243,9 +255,13 @@ class BatchSampler(Sampler):
         _set_epoch(self._sampler, self.epoch)
         return carried[len(carried) - missing :]
 
+    # No generator: the order must be that of the epoch in which iter() was called.
     def __iter__(self) -> Iterator[list[int]]:
-        batch: list[int] = self._carried() if self._last_batch == "rollover" else []
-        for index in self._sampler:
+        carried = self._carried() if self._last_batch == "rollover" else []
+        return self._group(carried, iter(self._sampler))
+
+    def _group(self, batch: list[int], indices: Iterator[int]) -> Iterator[list[int]]:
+        for index in indices:
             batch.append(index)
             if len(batch) == self._batch_size:
                 yield batch
@@ -270,5 +286,15 @@ def _set_epoch(sampler: object, epoch: int) -> None:
 
 
 def as_indices(batch: Sequence[Any]) -> list[int]:
-    """The indices of a batch as Python integers."""
-    return [int(index) for index in batch]
+    """The indices of a batch as Python integers.
+
+    Raises:
+        OptionError: it is no list of integers.
+    """
+    try:
+        return [operator.index(index) for index in batch]
+    except TypeError as error:
+        raise OptionError(
+            f"A batch sampler gives lists of integers. Received: {batch!r}. Where it gives a list of lists, one for "
+            "each process, each process takes its own with sampler.shard(rank)."
+        ) from error
