@@ -12,23 +12,35 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
 from glueball.backend.base import OptimizerSpec
 from glueball.data import Dataset
-from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, Task, Trainer
+from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, Task, Trainer, cross_validate
 from glueball.metrics import Metric, ratio
 from glueball.plugin import hookimpl
 from glueball.testing import isolated_catalog
 
 
 class Points(Dataset):
-    """Three clouds of points; each access shakes the point a little, as augmentation does."""
+    """Three clouds of points; each access shakes the point a little, as augmentation does.
+
+    ``fold=[index, folds]`` leaves every ``folds``-th point out, or with ``held_out`` leaves these alone.
+    """
 
     classes = ("a", "b", "c")
     is_random = True
 
-    def __init__(self, count: int = 96, seed: int = 0, poison: int = -1, pause: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int = 96,
+        seed: int = 0,
+        poison: int = -1,
+        pause: float = 0.0,
+        fold: Any = None,
+        held_out: bool = False,
+    ) -> None:
         generator = np.random.default_rng(seed)
         self._labels = generator.integers(0, 3, count)
         angle = 2 * np.pi * self._labels / 3
@@ -37,6 +49,9 @@ class Points(Dataset):
         if poison >= 0:
             self._points[poison] = np.inf
         self._pause = pause
+        if fold is not None:
+            chosen = (np.arange(count) % fold[1] == fold[0]) == held_out
+            self._points, self._labels = self._points[chosen], self._labels[chosen]
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -102,6 +117,15 @@ class ToyTask(Task):
 
         return Graph()
 
+    @classmethod
+    def fold(cls, recipe: Recipe, index: int, folds: int) -> Recipe:
+        train = recipe.data.train
+
+        def part(held_out: bool) -> Component:
+            return Component(name=train.name, options={**train.options, "fold": [index, folds], "held_out": held_out})
+
+        return attrs.evolve(recipe, data=DataSpec(train=part(False), validation=part(True)))
+
 
 class ToyPlugin:
     @hookimpl
@@ -120,6 +144,10 @@ class ToyPlugin:
     @hookimpl
     def register_tasks(self, register: Any) -> None:
         register("toy", "engine_toy:ToyTask")
+
+    @hookimpl
+    def register_recipes(self, register: Any) -> None:
+        register("toy", "engine_toy:recipe", task="toy")
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -146,14 +174,30 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**{**values, **changes})
 
 
+def changed(changes: dict[str, Any]) -> Recipe:
+    """The recipe with changes, two of which are options of the training data."""
+    pause = changes.pop("pause", 0.0)
+    poison = changes.pop("poison", -1)
+    made = recipe(**changes)
+    if pause or poison >= 0:
+        made = made.override({"data.train.options.pause": str(pause), "data.train.options.poison": str(poison)})
+    return made
+
+
+def run_folds(out: Path, changes: dict[str, Any], folds: int = 3, **options: Any) -> Any:
+    """Cross-validates the toy in its own catalogue; draws and compiles nothing, which take longer than the training."""
+    draw, Trainer._draw_curves = Trainer._draw_curves, lambda self: None  # type: ignore[method-assign]
+    try:
+        with isolated_catalog({"toy": ToyPlugin()}):
+            return cross_validate(changed(changes), folds, out, quiet=True, compile=False, **options)
+    finally:
+        Trainer._draw_curves = draw  # type: ignore[method-assign]
+
+
 def run(out: Path, changes: dict[str, Any], draw: bool = False, **options: Any) -> Any:
     """Trains the toy in its own catalogue; returns the trainer and its result."""
     with isolated_catalog({"toy": ToyPlugin()}):
-        pause = changes.pop("pause", 0.0)
-        poison = changes.pop("poison", -1)
-        made = recipe(**changes)
-        if pause or poison >= 0:
-            made = made.override({"data.train.options.pause": str(pause), "data.train.options.poison": str(poison)})
+        made = changed(changes)
         trainer = Trainer(made, out, quiet=True, **options)
         if not draw:  # matplotlib takes longer than the training
             trainer._draw_curves = lambda: None  # type: ignore[method-assign]
@@ -161,10 +205,13 @@ def run(out: Path, changes: dict[str, Any], draw: bool = False, **options: Any) 
 
 
 def main() -> None:
-    """``engine_toy.py OUT '{"epochs": 5}' '{"resume": true}'``"""
+    """``engine_toy.py OUT '{"epochs": 5}' '{"resume": true}'``; with the option "folds" it cross-validates."""
     # Importable under the name that the registrations give.
     sys.modules["engine_toy"] = sys.modules["__main__"]
     out, changes, options = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+    if "folds" in options:
+        print(json.dumps({"n": run_folds(out, changes, **options).n}))
+        return
     _, result = run(out, changes, **options)
     print(json.dumps({"ended": result.ended, "epochs": result.epochs, "process": os.getpid()}))
 

@@ -103,6 +103,33 @@ def test_stopped_many_times(tmp_path: Path, straight: Path, monkeypatch: pytest.
     assert_same_run(straight, tmp_path / "run")
 
 
+def test_random_validation_data_are_the_same_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The toy shakes its points whenever they are fetched. Accuracy alone would hardly show another shake.
+    seen: list[np.ndarray] = []
+    real = engine_toy.ToyTask.update_metrics
+
+    def spy(self: Any, metrics: Any, batch: Any, outputs: Any) -> None:
+        seen.append(np.array(batch[0]))
+        real(self, metrics, batch, outputs)
+
+    def validated(out: Path, **options: Any) -> list[np.ndarray]:
+        seen.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(engine_toy.ToyTask, "update_metrics", spy)
+            engine_toy.run(out, {"epochs": 2}, compile=False, **options)
+        return list(seen)
+
+    straight = validated(tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 20, "_train_batch")
+        with pytest.raises(SystemExit):
+            engine_toy.run(tmp_path / "run", {"epochs": 2}, compile=False)
+    resumed = validated(tmp_path / "run", resume=True)
+    # Four batches of 30 points are the last validation.
+    for one, two in zip(straight[-4:], resumed[-4:], strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize("changes", [{"workers": 2}, {"checkpoint_every": 3, "log_every": 5}])
 def test_workers_and_checkpoints_change_nothing(tmp_path: Path, straight: Path, changes: dict[str, Any]) -> None:
     engine_toy.run(tmp_path / "run", changes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glueball.cli.table import counted, json_line
+from glueball.cli.table import counted, json_line, print_table
 
 if TYPE_CHECKING:
-    from glueball.engine import Recipe
+    from glueball.engine import CrossValidationResult, Recipe
     from glueball.engine.trainer import TrainingResult
 
 _EPILOG = """examples:
@@ -19,6 +19,7 @@ _EPILOG = """examples:
   glueball train digits --epochs 20 --set learning_rate=0.2 --set optimizer.momentum=0.8
   glueball train image-folder --data pictures/ --model resnet18_v1b --out runs/mine
   glueball train --resume --out runs/mine
+  glueball train image-folder --data pictures/ --folds 10 --out runs/folds
   glueball train image-folder --help      (with the options of that recipe)
 """
 
@@ -48,6 +49,12 @@ def add_parser(subparsers: Any) -> None:
     run.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     run.add_argument("--overwrite", action="store_true", help="remove the run in the folder and begin anew")
     run.add_argument("--allow-changes", action="store_true", help="resume although the recipe has changed")
+    run.add_argument(
+        "--folds",
+        metavar="N",
+        type=int,
+        help="cross-validate: train once for each of N folds of the data, held out in turn",
+    )
     run.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
     run.add_argument("--no-compile", dest="compile", action="store_false", help="run the training step eagerly")
     run.add_argument("--quiet", action="store_true", help="say nothing but errors")
@@ -147,23 +154,73 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(
             "--out names the folder of the run. Received: an empty text. Name a folder, or leave --out out."
         )
-    trainer = Trainer(
-        build_recipe(arguments),
-        out=arguments.out,
-        device=arguments.device,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        allow_changes=arguments.allow_changes,
-        quiet=arguments.quiet,
-        compile=arguments.compile,
-    )
-    result = trainer.fit()
+    recipe = build_recipe(arguments)
+    settings = {
+        name: getattr(arguments, name)
+        for name in ("out", "device", "resume", "overwrite", "allow_changes", "quiet", "compile")
+    }
+    folds = _folds(arguments)
+    if folds is not None:
+        return _cross_validate(recipe, folds, settings, arguments)
+    result = Trainer(recipe, **settings).fit()
     if arguments.json:
         print(json_line(_plain(result)))
     elif not arguments.quiet:
         _print(result)
     # Under the policy "stop" such a run keeps its good weights, but it did not do what was asked.
     return 1 if result.ended == "bad numbers" else 0
+
+
+def _folds(arguments: argparse.Namespace) -> int | None:
+    """How many folds are asked for; a cross-validation that is resumed knows by itself."""
+    from glueball.engine.cross_validation import stored_folds
+
+    if arguments.folds is None and arguments.resume and arguments.out:
+        return stored_folds(arguments.out)
+    return arguments.folds  # type: ignore[no-any-return]
+
+
+def _cross_validate(recipe: Recipe, folds: int, settings: Mapping[str, Any], arguments: argparse.Namespace) -> int:
+    from glueball.engine.cross_validation import cross_validate, finite, plain
+
+    result = cross_validate(recipe, folds, **settings)
+    if arguments.json:
+        described = {
+            "folds": [plain(item) for item in result.folds],
+            "mean": finite(result.mean),
+            "standard_deviation": finite(result.standard_deviation),
+            "n": result.n,
+            "seconds": round(result.seconds, 2),
+            "out": str(result.out),
+        }
+        print(json_line(described))
+    elif not arguments.quiet:
+        _print_folds(result)
+    return 0 if result.n == len(result.folds) else 1
+
+
+def _print_folds(result: CrossValidationResult) -> None:
+    names = list(dict.fromkeys(name for item in result.folds for name in item.metrics))
+    rows: list[Sequence[object]] = [
+        (item.fold, item.epochs, *(_number(item.metrics.get(name)) for name in names), item.ended)
+        for item in result.folds
+    ]
+    for label, values in (("mean", result.mean), ("std. dev.", result.standard_deviation)):
+        rows.append((label, "", *(_number(values.get(name)) for name in names), ""))
+    print_table(("fold", "epochs", *names, "ended"), rows)
+    print(
+        f"\nEach fold was measured after its last epoch, on the data held out of it; the best epoch is not chosen by "
+        f"them. Mean and sample standard deviation are over {counted(result.n, 'fold')}."
+    )
+    if result.n < len(result.folds):
+        print(f"{counted(len(result.folds) - result.n, 'fold')} ended early by bad numbers and did not count.")
+    print(
+        f"{counted(len(result.folds), 'run')} and cross_validation.json are in {result.out}  ({result.seconds:.0f} s)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _plain(result: TrainingResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Nothing here knows a family or a backend. A family subclasses ``Task``; the back
 
 from __future__ import annotations
 
+from glueball.engine.cross_validation import CrossValidationResult, cross_validate
 from glueball.engine.load import load
 from glueball.engine.recipe import (
     Component,
@@ -20,6 +21,7 @@ from glueball.engine.trainer import Trainer
 
 __all__ = [
     "Component",
+    "CrossValidationResult",
     "DataSpec",
     "DistillationSpec",
     "ModelSpec",
@@ -29,5 +31,6 @@ __all__ = [
     "Task",
     "Trainer",
     "TransformSpec",
+    "cross_validate",
     "load",
 ]

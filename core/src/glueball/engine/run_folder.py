@@ -8,6 +8,9 @@ RUN/environment.json         what it ran on
 RUN/log.jsonl                one JSON object a line
 RUN/events.out.tfevents.*    the same for TensorBoard
 RUN/curves.png, RUN/predictions.png
+
+A cross-validation has a folder too, with recipe.json, cross_validation.json and a run folder for each fold
+(``glueball.engine.cross_validation``).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from glueball.files import write_text
 _LOCK = ".lock"
 # What a run writes. --overwrite removes these and nothing else: a mistyped --out must not cost anybody their files.
 _OWN_FILES = ("recipe.json", "run.json", "environment.json", "log.jsonl", "curves.png", "predictions.png")
+_FOLD = re.compile(r"fold-\d{2,}")
 _OWN_FOLDERS = ("checkpoints", "weights", "bad_batches")
 
 
@@ -45,6 +50,11 @@ class RunFolder:
     log = property(lambda self: self.path / "log.jsonl")
     curves = property(lambda self: self.path / "curves.png")
     predictions = property(lambda self: self.path / "predictions.png")
+    cross_validation = property(lambda self: self.path / "cross_validation.json")
+
+    def fold(self, number: int) -> RunFolder:
+        """The folder of a fold, counted from 1."""
+        return RunFolder(self.path / f"fold-{number:02d}")
 
     def is_used(self) -> bool:
         """Whether the folder holds anything besides a lock."""
@@ -101,6 +111,11 @@ class RunFolder:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if path != self.cross_validation and self.cross_validation.exists():
+                raise OptionError(
+                    f"{self.path} holds a cross-validation: every fold has a run of its own. Name one of them, such as "
+                    f"{self.fold(1).path}."
+                ) from None
             raise OptionError(
                 f"{self.path} is not the folder of a run: it has no {path.name}. "
                 f"Expected the folder that `glueball train` wrote (--out)."
@@ -108,8 +123,37 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise OptionError(f"{path} cannot be read: {error}") from error
 
-    def remove_run(self) -> None:
-        """Removes the run that is in the folder, and nothing that somebody else put there."""
+    def remove_run(self, keep: RunFolder | None = None) -> None:
+        """Removes the run or the cross-validation in the folder, and nothing that somebody else put there.
+
+        Args:
+            keep: a fold's folder that its own trainer has opened, and will clear itself.
+
+        Raises:
+            TrainingError: another process trains a fold; then nothing is removed.
+        """
+        with contextlib.ExitStack() as locks:
+            # Only beside the file that says so are such folders folds of ours.
+            folds = self._folds() if self.cross_validation.exists() else []
+            others = [fold for fold in folds if keep is None or fold.path != keep.path]
+            for fold in others:
+                fold.open(resume=True, overwrite=False)
+                locks.callback(fold._remove_if_empty)
+                locks.callback(fold.close)
+            for fold in others:
+                fold._remove_own()
+            self.cross_validation.unlink(missing_ok=True)
+            self._remove_own()
+
+    def _folds(self) -> list[RunFolder]:
+        found = [path for path in sorted(self.path.iterdir()) if _FOLD.fullmatch(path.name) and path.is_dir()]
+        return [RunFolder(path) for path in found if (path / "recipe.json").exists()]
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def _remove_own(self) -> None:
         for name in _OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):

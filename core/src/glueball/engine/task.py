@@ -30,6 +30,9 @@ class Task:
     default_metrics: tuple[Component, ...] = ()
     """What is measured when a recipe names no metrics; the first one decides which weights are best."""
 
+    input_kind: str = "file"
+    """What its runs predict on, as ``glueball predict`` takes it from the command line: "file" or "text"."""
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._datasets: dict[str, Any] = {}
@@ -211,6 +214,26 @@ class Task:
         ``predict`` maps arrays of inputs (NumPy) to outputs (NumPy).
         """
         return "this task draws no predictions"
+
+    @classmethod
+    def fold(cls, recipe: Recipe, index: int, folds: int) -> Recipe:
+        """The recipe that trains without one fold of the data and is validated on it: ``glueball train --folds``.
+
+        Every sample is held out of exactly one fold, and the same samples whenever it is asked. What the recipe names
+        as validation and test data has no part in it, unless the task says so.
+
+        Args:
+            index: which fold is held out, counted from 0.
+            folds: how many there are.
+
+        Raises:
+            OptionError: this task, or these data, cannot be divided into folds.
+            DataError: there are too few samples for so many folds.
+        """
+        raise OptionError(
+            f"Runs of the task {recipe.task!r} have no folds: it does not say how its data are divided. Leave --folds "
+            "out; the recipe's own validation data are measured after each epoch."
+        )
 
     @classmethod
     def retarget(cls, recipe: Recipe, description: Mapping[str, Any], data: str) -> Recipe:

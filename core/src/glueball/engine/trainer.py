@@ -43,7 +43,7 @@ RUN_FORMAT = 1
 _CURVES_EVERY_SECONDS = 20.0
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
-_HARMLESS = ("workers", "worker_type", "log_every", "checkpoint_every", "keep_checkpoints", "nan_policy")
+HARMLESS = ("workers", "worker_type", "log_every", "checkpoint_every", "keep_checkpoints", "nan_policy")
 # Nor does this one, once there is a checkpoint: its weights replace those that the run began with.
 _FIRST_WEIGHTS = "model.pretrained"
 
@@ -62,6 +62,8 @@ class TrainingResult:
     """The run folder."""
     ended: str
     """Why training ended: "done", "no gain" (patience) or "bad numbers"."""
+    last_metrics: Mapping[str, float] = attrs.field(factory=dict)
+    """As ``metrics``, of the last epoch: what was not chosen by the data that it was measured on."""
 
 
 class Trainer:
@@ -144,6 +146,11 @@ class Trainer:
                 or the model cannot take the data.
             DataError: a sample cannot be made.
         """
+        if self._resume and self.folder.cross_validation.exists():
+            raise OptionError(
+                f"{self.folder.path} holds a cross-validation, not a single run. Go on with all of it (--folds, or "
+                f"cross_validate), or with one of its folds (--out {self.folder.fold(1).path})."
+            )
         self.folder.open(resume=self._resume, overwrite=self._overwrite)
         stop: int | None = None
         try:
@@ -219,8 +226,7 @@ class Trainer:
         self._measurements.reset()
         if checkpoint is not None:
             self._restore(checkpoint)
-        elif self._overwrite and not self._resume:
-            self.folder.remove_run()
+        self._before_writing()
         self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
         self._log.truncate({"log": 0, "events": 0} if checkpoint is None else checkpoint.state["files"])
         self.folder.write_json(self.folder.recipe, self._recipe_to_write())
@@ -230,6 +236,11 @@ class Trainer:
             self._begin()
         else:
             self._say_where_it_goes_on(checkpoint)
+
+    def _before_writing(self) -> None:
+        """The moment before the folder changes."""
+        if self._overwrite and not self._resume:
+            self.folder.remove_run()
 
     def _new_step(self) -> Any:
         from glueball.backend.base import StepOptions
@@ -252,7 +263,7 @@ class Trainer:
         if not (self._resume and self.folder.recipe.exists()):
             return
         old = self.folder.read_json(self.folder.recipe)
-        harmless = _HARMLESS if checkpoint is None else (*_HARMLESS, _FIRST_WEIGHTS)
+        harmless = HARMLESS if checkpoint is None else (*HARMLESS, _FIRST_WEIGHTS)
         changes = [
             line
             for line in specification.differences(old, self.recipe.to_dict())
@@ -422,6 +433,8 @@ class Trainer:
         row["learning_rate"] = self._schedule(max(0, progress.step - 1))
         due = (progress.epoch + 1) % recipe.validate_every == 0 or progress.epoch + 1 == recipe.epochs
         if self._validation_loader is not None and due:
+            # By the epoch and not by how often this process has measured: a resumed run draws the same random numbers.
+            self._validation_loader.set_epoch(progress.epoch)
             with self._step.ema_weights():
                 measured = self._evaluate(self._validation_loader, "validation")
                 row.update({f"validation_{name}": value for name, value in measured.items()})
@@ -727,8 +740,13 @@ class Trainer:
         rows = {row["epoch"]: row for row in progress.history}
         row = rows.get(progress.best_epoch or progress.epoch, {})
         part = "validation_" if progress.best_epoch else "train_"
+
+        def measured(row: Mapping[str, Any]) -> dict[str, float]:
+            return {key[len(part) :]: value for key, value in row.items() if key.startswith(part)}
+
         return TrainingResult(
-            metrics={key[len(part) :]: value for key, value in row.items() if key.startswith(part)},
+            metrics=measured(row),
+            last_metrics=measured(progress.history[-1] if progress.history else {}),
             best_epoch=progress.best_epoch,
             epochs=progress.epoch,
             seconds=progress.seconds,
