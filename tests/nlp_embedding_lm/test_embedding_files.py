@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle  # writes here what must be read without it
 import random
+import struct
 import warnings
 import zipfile
 
@@ -15,7 +17,9 @@ from hypothesis import strategies as st
 
 from glueball.errors import DataError, OptionError
 from glueball_nlp_embedding_lm.embedding import TokenEmbedding
+from glueball_nlp_embedding_lm.embedding.formats import fasttext as fasttext_format
 from glueball_nlp_embedding_lm.embedding.formats import text as text_format
+from glueball_nlp_embedding_lm.embedding.formats import word2vec as word2vec_format
 from glueball_nlp_embedding_lm.embedding.formats.strings import read_strings
 
 GLOVE = "the 0.5 -1.25 2.0\n, 1.0 2.0 3.0\nna\u00efve -0.125 7.5 0.0\n"
@@ -344,8 +348,6 @@ def test_npz_of_bytes_and_other_floats(tmp_path):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_way_in_which_numpy_pickles_strings(protocol):
-    import pickle  # writes here what must be read without it
-
     long = "x" * 300  # longer than a one-byte length
     for strings in (TOKENS, [f"token{number}" for number in range(3000)], [long, long, "a", long], ["\ud800"], []):
         array = np.array(strings, dtype=object)
@@ -479,3 +481,251 @@ def test_npz_with_another_unknown_token(tmp_path):
     added = TokenEmbedding.from_file(path, unknown_token="<oov>", init_unknown_vec=np.ones)
     assert added.idx_to_token == ["<oov>", *TOKENS]
     assert added["nothing"].tolist() == [1, 1, 1, 1]
+
+
+# word2vec's binary form.
+
+
+def word2vec(vectors: dict[bytes, list[float]], ending: bytes = b"\n", header: bytes | None = None) -> bytes:
+    dimension = len(next(iter(vectors.values())))
+    parts = [b"%d %d\n" % (len(vectors), dimension) if header is None else header]
+    parts += [token + b" " + np.array(row, "<f4").tobytes() + ending for token, row in vectors.items()]
+    return b"".join(parts)
+
+
+RANDOM = np.random.default_rng(2).normal(size=(400, 5)).astype(np.float32)
+WORDS = {f"wörd{number}".encode(): row.tolist() for number, row in enumerate(RANDOM)}
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""])
+@pytest.mark.parametrize("block", [64, 1 << 20])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda content: zipped({"vectors.bin": content})])
+def test_word2vec_binary(tmp_path, monkeypatch, ending, block, pack):
+    monkeypatch.setattr(word2vec_format, "_BLOCK", block)
+    embedding = read(tmp_path, pack(word2vec(WORDS, ending)), unknown_token=None)
+    assert embedding.idx_to_token == [token.decode() for token in WORDS]
+    np.testing.assert_array_equal(embedding.idx_to_vec, RANDOM)
+
+
+def test_binary_and_text_are_told_apart(tmp_path):
+    generator = np.random.default_rng(3)
+    for dimension in (1, 2, 3, 50, 3000):
+        rows = {b"token%d" % number: generator.normal(size=dimension).round(3) for number in range(9)}
+        text = b"9 %d\n" % dimension + b"".join(
+            token + b" " + " ".join(map(str, row)).encode() + b"\n" for token, row in rows.items()
+        )
+        expected = np.array(list(rows.values()), np.float32)
+        for content in (text, word2vec(rows), word2vec(rows, b"")):
+            np.testing.assert_array_equal(read(tmp_path, content, unknown_token=None).idx_to_vec, expected)
+    comma = b"2 2\na,1.0,2.0\nb,3.0,4.0\n"
+    assert read(tmp_path, comma, elem_delim=",", unknown_token=None).idx_to_vec.tolist() == [[1, 2], [3, 4]]
+
+
+def test_word2vec_binary_with_broken_records(tmp_path):
+    vectors = {**WORDS, b"": [0.0] * 5, b"bad\xff": [1.0] * 5, b"nan": [np.nan] * 5}
+    content = word2vec(vectors, header=b"405 5\n") + word2vec(
+        {b"w\xc3\xb6rd3": [0.0] * 5, b"last": [1.0] * 5}, header=b""
+    )
+    with pytest.warns(UserWarning, match="4 of 405 records were skipped") as caught:
+        embedding = read(tmp_path, content, unknown_token=None)
+    for reason in (
+        "1 without a token (the first: record 401)",
+        "1 whose token is not in the encoding (the first: record 402",
+        "1 whose values are not finite numbers (the first: record 403, 'nan')",
+        "1 whose token came before (the first: record 404, 'wörd3')",
+    ):
+        assert reason in str(caught[0].message)
+    np.testing.assert_array_equal(embedding.idx_to_vec, np.concatenate([RANDOM, np.ones((1, 5))]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (word2vec(WORDS)[:-30], "is cut short|the header announces"),
+        (word2vec(WORDS)[:3000], r"announces 400 vectors of 5 values, the file has 3,000 bytes"),
+        (gzip.compress(word2vec(WORDS)[:3000]), r"is cut short: the header announces 400 vectors, \d+ are there"),
+        (word2vec(WORDS, header=b"999999999999 5\n"), "announces 999,999,999,999 vectors"),
+        (gzip.compress(word2vec(WORDS, header=b"999999999999 5\n")), "cut short"),
+        (word2vec(WORDS, header=b"400 0\n"), "of 0 values"),
+        (word2vec(WORDS, header=b"400\n"), "expected a first line"),
+        (b"9 5\n" + b"x" * 200_000, "record 1 has no token"),
+    ],
+)
+def test_word2vec_binary_that_lies(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, content, format="word2vec")
+
+
+def test_word2vec_binary_with_more_than_announced(tmp_path):
+    with pytest.warns(UserWarning, match="announces 10 vectors; what follows them was not read"):
+        embedding = read(tmp_path, word2vec(WORDS, header=b"10 5\n"))
+    assert len(embedding) == 11
+
+
+# fastText's models.
+
+
+def fnv1a(data: bytes) -> int:
+    """32-bit FNV-1a, with bytes taken as signed numbers as fastText does."""
+    value = 2166136261
+    for byte in data:
+        value ^= byte if byte < 128 else byte + 0xFFFFFF00
+        value = value * 16777619 % (1 << 32)
+    return value
+
+
+def test_the_reference_hash():
+    # Test vectors of the hash's authors.
+    assert fnv1a(b"") == 0x811C9DC5
+    assert fnv1a(b"foobar") == 0xBF9CF968
+
+
+def ngrams(word: str, minn: int, maxn: int) -> list[bytes]:
+    spelt = f"<{word}>"
+    found = []
+    for start in range(len(spelt)):
+        for length in range(minn, maxn + 1):
+            gram = spelt[start : start + length]
+            is_bracket = length == 1 and start in (0, len(spelt) - 1)
+            if len(gram) == length and not is_bracket:
+                found.append(gram.encode())
+    return found
+
+
+def fasttext(
+    words,
+    matrix,
+    *,
+    minn=3,
+    maxn=6,
+    bucket=50,
+    labels=(),
+    is_old=False,
+    version=12,
+    model=2,
+    pruned=None,
+    is_compressed=False,
+) -> bytes:
+    parts = [] if is_old else [struct.pack("<2i", 793712314, version)]
+    parts.append(struct.pack("<12id", matrix.shape[1], 5, 5, 1, 5, 1, 2, model, bucket, minn, maxn, 100, 1e-4))
+    parts.append(struct.pack("<3iq", len(words) + len(labels), len(words), len(labels), 1000))
+    if not is_old:
+        parts.append(struct.pack("<q", -1 if pruned is None else len(pruned)))
+    for kind, names in enumerate((words, labels)):
+        parts += [(name if isinstance(name, bytes) else name.encode()) + struct.pack("<xqb", 7, kind) for name in names]
+    parts += [struct.pack("<2i", *pair) for pair in (pruned or {}).items()]
+    if not is_old:
+        parts.append(struct.pack("<?", is_compressed))
+    parts += [struct.pack("<2q", *matrix.shape), matrix.astype("<f4").tobytes(), struct.pack("<?2q", False, 0, 0)]
+    return b"".join(parts)
+
+
+FT_WORDS = ["</s>", "hello", "a", "naïveté", "字典字典", "\U0001f600x", "the", "hello!"]
+FT_OTHERS = ["hell", "unseen", "典字", "é", "b", "\U0001f600\U0001f601", "x" * 60]
+
+
+def expected_vector(word, words, matrix, minn, maxn, bucket, whole=("</s>",)):
+    rows = [matrix[words.index(word)]] if word in words else []
+    if maxn and word not in whole:
+        rows += [matrix[len(words) + fnv1a(gram) % bucket] for gram in ngrams(word, minn, maxn)]
+    return np.mean(np.array(rows, np.float64), axis=0) if rows else np.zeros(matrix.shape[1])
+
+
+@pytest.mark.parametrize(("minn", "maxn"), [(3, 6), (1, 2), (2, 2), (1, 1), (0, 3), (5, 20), (0, 0)])
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_fasttext(tmp_path, minn, maxn, is_old, pack):
+    bucket = 50 if maxn else 0
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + bucket, 6)).astype(np.float32)
+    content = fasttext(FT_WORDS, matrix, minn=minn, maxn=maxn, bucket=bucket, is_old=is_old)
+    embedding = read(tmp_path, pack(content))
+    assert embedding.idx_to_token == ["<unk>", *FT_WORDS]
+    whole = () if is_old else ("</s>",)
+    arguments = (FT_WORDS, matrix, max(minn, 1), maxn, bucket, whole)
+    for words in (FT_WORDS, FT_OTHERS):
+        expected = np.stack([expected_vector(word, *arguments) for word in words])
+        np.testing.assert_allclose(embedding[words], expected, atol=1e-6)
+        np.testing.assert_allclose(embedding.unknown_lookup[words], expected, atol=1e-6)
+        for word, row in zip(words, expected, strict=True):
+            np.testing.assert_allclose(embedding.unknown_lookup[word], row, atol=1e-6)
+            has_rows = word in FT_WORDS or bool(maxn and ngrams(word, max(minn, 1), maxn))
+            assert (word in embedding.unknown_lookup) is has_rows
+    # A word without n-grams is unknown.
+    assert embedding["\ud800"].tolist() == [0] * 6
+    assert 3 not in embedding.unknown_lookup
+
+
+def test_fasttext_in_small_pieces(tmp_path, monkeypatch):
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + 50, 6)).astype(np.float32)
+    whole = read(tmp_path, fasttext(FT_WORDS, matrix))
+    monkeypatch.setattr(fasttext_format, "_WORDS_AT_ONCE", 3)
+    monkeypatch.setattr(fasttext_format, "_GATHERED_BYTES", 100)
+    pieces = read(tmp_path, fasttext(FT_WORDS, matrix))
+    np.testing.assert_array_equal(pieces.idx_to_vec, whole.idx_to_vec)
+    np.testing.assert_array_equal(pieces[FT_OTHERS], whole[FT_OTHERS])
+
+
+def test_fasttext_lookup_goes_to_other_processes(tmp_path):
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + 50, 6)).astype(np.float32)
+    for pack in (bytes, gzip.compress):
+        embedding = read(tmp_path, pack(fasttext(FT_WORDS, matrix)))
+        state = pickle.dumps(embedding)
+        # A model that lies in a file as it is does not travel; its copy maps the file.
+        assert pack is not bytes or len(pickle.dumps(embedding.unknown_lookup)) < 400
+        np.testing.assert_array_equal(pickle.loads(state)[FT_OTHERS], embedding[FT_OTHERS])
+
+
+def test_fasttext_classifiers(tmp_path):
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + 50, 6)).astype(np.float32)
+    labelled = read(tmp_path, fasttext(FT_WORDS, matrix, labels=["__label__a", "__label__b"], model=3))
+    assert labelled == read(tmp_path, fasttext(FT_WORDS, matrix))
+    # Version 11 wrote the default n-grams for classifiers, which have none.
+    none = read(tmp_path, fasttext(FT_WORDS, matrix, version=11, model=3), unknown_token=None)
+    np.testing.assert_array_equal(none.idx_to_vec, matrix[: len(FT_WORDS)])
+    assert "unseen" not in none.unknown_lookup
+
+
+def test_fasttext_with_pruned_ngrams(tmp_path):
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + 2, 6)).astype(np.float32)
+    grams = ngrams("unseen", 3, 6)
+    kept = {fnv1a(grams[0]) % 5000: 1, fnv1a(grams[5]) % 5000: 0}
+    embedding = read(tmp_path, fasttext(FT_WORDS, matrix, bucket=5000, pruned=kept))
+    np.testing.assert_allclose(embedding["unseen"], matrix[-2:].mean(axis=0), atol=1e-6)
+    assert "other" not in embedding.unknown_lookup
+    none = read(tmp_path, fasttext(FT_WORDS, matrix, bucket=5000, pruned={}))
+    assert "unseen" not in none.unknown_lookup
+    with pytest.raises(DataError, match="a row that is not in the matrix"):
+        read(tmp_path, fasttext(FT_WORDS, matrix, bucket=5000, pruned={3: 2}))
+
+
+def test_fasttext_words_that_are_no_text(tmp_path):
+    words = [*FT_WORDS, b"cut\xc3", b""]
+    matrix = np.random.default_rng(4).normal(size=(len(words) + 50, 6)).astype(np.float32)
+    with pytest.warns(
+        UserWarning, match=r"1 whose token is not in the encoding \(the first: word 9.*1 without a token"
+    ):
+        embedding = read(tmp_path, fasttext(words, matrix))
+    assert embedding.idx_to_token == ["<unk>", *FT_WORDS]
+    # The rows of n-grams are counted behind all words, usable or not.
+    expected = expected_vector("unseen", words, matrix, 3, 6, 50)
+    np.testing.assert_allclose(embedding["unseen"], expected, atol=1e-6)
+
+
+def test_damaged_fasttext_models(tmp_path):
+    matrix = np.random.default_rng(4).normal(size=(len(FT_WORDS) + 50, 6)).astype(np.float32)
+    content = fasttext(FT_WORDS, matrix)
+    for end in (*range(20, 300, 7), len(content) - 60):
+        with pytest.raises(DataError, match="cut short"):
+            read(tmp_path, content[:end], format="fasttext")
+    for options, message in (
+        ({"is_compressed": True}, r"compressed fastText model \(.ftz\)"),
+        ({"version": 13}, "version 13, expected at most 12"),
+        ({"bucket": 51}, "expected a matrix of 59 rows"),
+        ({"model": 9}, "its arguments make no sense"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path, fasttext(FT_WORDS, matrix, **options))
+    with pytest.raises(DataError, match="more than once"):
+        read(tmp_path, fasttext([*FT_WORDS[:-1], "the"], matrix))
+    with pytest.raises(DataError, match="no fastText model"):
+        read(tmp_path, GLOVE * 5, format="fasttext")

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from glueball.errors import DataError, OptionError
 from glueball_nlp_embedding_lm.embedding.formats import read
+from glueball_nlp_embedding_lm.embedding.formats.fasttext import FastTextVectors
 from glueball_nlp_embedding_lm.embedding.formats.npz import read_npz, write_npz
 from glueball_nlp_embedding_lm.embedding.formats.table import Contents, TokenIndex
 
@@ -320,6 +321,9 @@ class TokenEmbedding:
         except KeyError as error:
             raise self._unknown(error.args[0]) from None
         vectors = self._rows[np.array(places, np.intp)]
+        if isinstance(lookup, FastTextVectors) and lookup.dimension == vectors.shape[1]:
+            vectors[others] = lookup[[tokens[position] for position in others]]
+            return vectors
         for position in others:
             vectors[position] = self._from_lookup(lookup, tokens[position], vectors.shape[1])
         return vectors

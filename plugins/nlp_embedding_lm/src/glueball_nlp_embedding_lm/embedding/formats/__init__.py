@@ -6,12 +6,16 @@ import codecs
 import os
 
 from glueball.errors import OptionError
+from glueball_nlp_embedding_lm.embedding.formats.fasttext import is_fasttext, read_fasttext
 from glueball_nlp_embedding_lm.embedding.formats.npz import read_npz
 from glueball_nlp_embedding_lm.embedding.formats.opening import is_npz, opened
 from glueball_nlp_embedding_lm.embedding.formats.table import Contents
 from glueball_nlp_embedding_lm.embedding.formats.text import read_text
+from glueball_nlp_embedding_lm.embedding.formats.word2vec import is_word2vec, read_word2vec
 
-FORMATS = ("text", "npz")
+FORMATS = ("text", "word2vec", "fasttext", "npz")
+
+_BEGINNING = 1 << 16
 
 
 def read(
@@ -41,7 +45,18 @@ def read(
         return read_npz(path)
     with opened(path, member) as source:
         if format is None:
-            format = "text"
+            start = source.peek(_BEGINNING)
+            format = (
+                "fasttext"
+                if is_fasttext(start)
+                else "word2vec"
+                if is_word2vec(start, delimiter.encode(encoding))
+                else "text"
+            )
+        if format == "fasttext":
+            return read_fasttext(source, encoding, unknown_token)
+        if format == "word2vec":
+            return read_word2vec(source, encoding, unknown_token)
         return read_text(source, delimiter, encoding, unknown_token)
 
 
