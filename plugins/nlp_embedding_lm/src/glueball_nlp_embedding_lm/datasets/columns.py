@@ -10,6 +10,7 @@ import attrs
 
 from glueball.errors import DataError, OptionError
 
+from .labels import is_missing, loose, spelling
 from .tables import Record, TextTable
 
 Key = int | str
@@ -232,11 +233,13 @@ def _by_content(
     """The column with few distinct values is the label; the other, or the only one of several words, the text."""
     wordy = [key for key in free if all(isinstance(value, str) for value in values[key])]
     labels = [label] if label is not None else [key for key in free if _is_label_like(values[key])]
+    labels = labels or [key for key in free if _is_label_like(values[key], few=True)]
     if label is None and len(free) == 2 and len(wordy) == 1 and not text:
         # A number is no text.
         labels = [key for key in free if key not in wordy]
     if len(labels) > 1 and classes:
-        named = [key for key in labels if {str(value).strip() for value in values[key]} <= set(classes)]
+        known = {loose(name) for name in classes}
+        named = [key for key in labels if {loose(spelling(value)) for value in values[key]} <= known]
         labels = named if len(named) == 1 else labels
     if label is None and len(labels) == 2 and len(free) == 2 and not text:
         # Texts may repeat as well; they are still many more than the classes.
@@ -261,11 +264,13 @@ def _distinct(values: Sequence[Any]) -> int:
     return len({value if isinstance(value, Hashable) else repr(value) for value in values})
 
 
-def _is_label_like(values: Sequence[Any]) -> bool:
-    """Few distinct short values."""
-    if not all(isinstance(value, (str, int, float)) and len(str(value)) <= 60 for value in values):
+def _is_label_like(values: Sequence[Any], few: bool = False) -> bool:
+    """Few distinct short values; ``few``: of a short file at least one value must repeat."""
+    values = [value for value in values if not is_missing(value)]
+    if not values or not all(isinstance(value, (str, int, float)) and len(str(value)) <= 60 for value in values):
         return False
-    return _distinct(values) <= max(2, len(values) // 2)
+    distinct, count = _distinct(values), len(values)
+    return distinct <= max(2, count // 2) or (few and count < 20 and distinct < count)
 
 
 def _has_words(values: Sequence[Any]) -> bool:
