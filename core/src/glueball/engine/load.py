@@ -161,6 +161,8 @@ def evaluate_run(
         with _complete(folder):
             recipe = cls.retarget(recipe, description, os.fspath(data))
     task = cls(recipe)
+    with _complete(folder):
+        task.adopt(description)
     loader = task.loader(split, training=False)
     if loader is None:
         raise OptionError(f"The run in {folder.path} has no {split} data. Name some with --data.")

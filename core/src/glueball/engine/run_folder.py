@@ -7,7 +7,7 @@ RUN/run.json                 what prediction needs: task, model, classes, prepro
 RUN/environment.json         what it ran on
 RUN/log.jsonl                one JSON object a line
 RUN/events.out.tfevents.*    the same for TensorBoard
-RUN/curves.png, RUN/predictions.png
+RUN/curves.png, RUN/predictions.png, or .html where there are no pictures to show
 
 A cross-validation has a folder too, with recipe.json, cross_validation.json and a run folder for each fold
 (``glueball.engine.cross_validation``).
@@ -29,7 +29,15 @@ from glueball.files import write_text
 
 _LOCK = ".lock"
 # What a run writes. --overwrite removes these and nothing else: a mistyped --out must not cost anybody their files.
-_OWN_FILES = ("recipe.json", "run.json", "environment.json", "log.jsonl", "curves.png", "predictions.png")
+_OWN_FILES = (
+    "recipe.json",
+    "run.json",
+    "environment.json",
+    "log.jsonl",
+    "curves.png",
+    "predictions.png",
+    "predictions.html",
+)
 _FOLD = re.compile(r"fold-\d{2,}")
 _OWN_FOLDERS = ("checkpoints", "weights", "bad_batches")
 

@@ -37,6 +37,16 @@ class Task:
         self.recipe = recipe
         self._datasets: dict[str, Any] = {}
 
+    def adopt(self, description: Mapping[str, Any]) -> None:
+        """Takes over what a run has found out from its training data (a vocabulary), as its ``run.json`` says.
+
+        Called before anything is asked of the task when a run is resumed or measured: the network goes with what it was
+        trained with, and those data may have changed, or be gone. Tasks that find nothing out do nothing here.
+
+        Raises:
+            DataError: the description is damaged.
+        """
+
     # ------------------------------------------------------------------------------------------------------------------
     # Data
     # ------------------------------------------------------------------------------------------------------------------
@@ -211,7 +221,8 @@ class Task:
     def draw_predictions(self, predict: Callable[..., Any], path: Path) -> str | None:
         """Draws some predictions on held-out data. Returns None, or why nothing was drawn.
 
-        ``predict`` maps arrays of inputs (NumPy) to outputs (NumPy).
+        ``predict`` maps arrays of inputs (NumPy) to outputs (NumPy). ``path`` ends in .png; a task whose predictions
+        are for reading writes a page beside it (``path.with_suffix(".html")``).
         """
         return "this task draws no predictions"
 

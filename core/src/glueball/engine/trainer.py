@@ -24,6 +24,7 @@ from glueball import catalog
 from glueball.engine import bad_samples, curves, environment, random_state, specification, writing
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
 from glueball.engine.evaluation import evaluate
+from glueball.engine.load import read_description
 from glueball.engine.logs import RunLog
 from glueball.engine.measures import BadNumbers, Measurements, Waiting, are_finite
 from glueball.engine.prefetch import LoadedBatch, Prefetcher
@@ -33,7 +34,7 @@ from glueball.engine.run_folder import RunFolder
 from glueball.engine.schedules import Schedule
 from glueball.engine.signals import SignalGuard, StopRequest, end_process
 from glueball.engine.task import Task
-from glueball.errors import CheckpointError, GlueballError, OptionError, TrainingError
+from glueball.errors import CheckpointError, DataError, GlueballError, OptionError, TrainingError
 
 logger = logging.getLogger("glueball.engine")
 
@@ -209,6 +210,7 @@ class Trainer:
         self._check_recipe(checkpoint)
         if checkpoint is not None:
             self._check_machine(checkpoint)
+            self._adopt_description()
         self._build_network(self.task.build_network if checkpoint is None else self.task.build_fresh_network)
         self._loader = self.task.loader("train", training=True)
         if self._loader is None or not len(self._loader):
@@ -307,6 +309,13 @@ class Trainer:
                 f"({reason}); it would go on in {self.precision}, and not as it would have. Resume it where "
                 f"{began_in} is supported, or accept {self.precision} with --allow-changes."
             )
+
+    def _adopt_description(self) -> None:
+        try:
+            description = read_description(self.folder)
+        except (DataError, OptionError):
+            return  # a missing or damaged run.json is written again, from the data
+        self.task.adopt(description)
 
     def _say_where_it_goes_on(self, checkpoint: Checkpoint) -> None:
         progress = self._progress
