@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from glueball.backend.base import OptimizerSpec
 from glueball.data import Dataset
 from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec, Task, Trainer, cross_validate
+from glueball.errors import DataError
 from glueball.metrics import Metric, ratio
 from glueball.plugin import hookimpl
 from glueball.testing import isolated_catalog
@@ -127,6 +128,37 @@ class ToyTask(Task):
         return attrs.evolve(recipe, data=DataSpec(train=part(False), validation=part(True)))
 
 
+class Reader:
+    """A text predictor that has no doubts: how many letters and words a text has. It refuses texts with a "!"."""
+
+    batches: ClassVar[list[int]] = []
+    """How many texts came together, call by call."""
+
+    def __call__(self, texts: Any, top: int = 5) -> Any:
+        several = [texts] if isinstance(texts, str) else list(texts)
+        self.batches.append(len(several))
+        if any("!" in text for text in several):
+            raise DataError("a text must not shout.")
+        answers = [[("letters", len(text)), ("words", len(text.split()))][:top] for text in several]
+        return answers[0] if isinstance(texts, str) else answers
+
+    def plain(self, answers: Any) -> Any:
+        return [{"label": label, "number": number} for label, number in answers]
+
+    def text(self, answers: Any) -> str:
+        return "\n".join(f"  {label:<8}  {number}" for label, number in answers)
+
+
+class ReadingTask(ToyTask):
+    """Trains on points, and then reads texts: the command line does not care how the two fit."""
+
+    input_kind = "text"
+
+    @classmethod
+    def predictor(cls, description: Any, network: Any, *, device: str, precision: str) -> Any:
+        return Reader()
+
+
 class ToyPlugin:
     @hookimpl
     def register_models(self, register: Any) -> None:
@@ -144,6 +176,7 @@ class ToyPlugin:
     @hookimpl
     def register_tasks(self, register: Any) -> None:
         register("toy", "engine_toy:ToyTask")
+        register("toy_reading", "engine_toy:ReadingTask")
 
     @hookimpl
     def register_recipes(self, register: Any) -> None:

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("glueball.cli.info", "describe one model, dataset, recipe, ..."),
     "train": ("glueball.cli.train", "train a recipe, on its own data or on yours"),
     "evaluate": ("glueball.cli.evaluate", "measure a trained run on a data set"),
-    "predict": ("glueball.cli.predict", "predict on files with a trained run"),
+    "predict": ("glueball.cli.predict", "predict on files or texts with a trained run"),
     "plugins": ("glueball.cli.plugins", "list, describe and check plugins"),
     "doctor": ("glueball.cli.doctor", "say what works on this machine, and what to do about the rest"),
 }

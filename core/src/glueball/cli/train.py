@@ -166,7 +166,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json_line(_plain(result)))
     elif not arguments.quiet:
-        _print(result)
+        _print(result, recipe.task)
     # Under the policy "stop" such a run keeps its good weights, but it did not do what was asked.
     return 1 if result.ended == "bad numbers" else 0
 
@@ -244,7 +244,9 @@ _PARTS = (
 )
 
 
-def _print(result: TrainingResult) -> None:
+def _print(result: TrainingResult, task: str) -> None:
+    from glueball.engine.load import task_class
+
     values = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     if result.best_epoch is not None:
         print(f"Best epoch {result.best_epoch} of {result.epochs} on held-out data: {values}  ({result.seconds:.0f} s)")
@@ -254,4 +256,5 @@ def _print(result: TrainingResult) -> None:
     for name, meaning in _PARTS:
         if (result.out / name).exists():
             print(f"  {name:<26} {meaning}")
-    print(f"Use it: glueball predict {result.out} FILE ...   glueball evaluate {result.out}")
+    example = '"some text"' if task_class(task).input_kind == "text" else "FILE ..."
+    print(f"Use it: glueball predict {result.out} {example}   glueball evaluate {result.out}")
