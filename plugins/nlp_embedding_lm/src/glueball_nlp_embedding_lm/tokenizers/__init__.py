@@ -1,27 +1,34 @@
 """Tokenisers by name: ``get_tokenizer("basic")("It isn't.")`` gives ``["It", "is", "n't", "."]``.
 
 A tokeniser is found again from what ``describe`` said of it (``from_description``), so that a trained network keeps
-the very one that it was trained with.
+the very one that it was trained with. Libraries are imported when a tokeniser needs them, not before.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from glueball.catalog.suggestions import did_you_mean
 from glueball.errors import DataError, OptionError, UnknownNameError
 from glueball_nlp_embedding_lm.tokenizers.base import Detokenizer, Tokenizer
 from glueball_nlp_embedding_lm.tokenizers.basic import BasicTokenizer
+from glueball_nlp_embedding_lm.tokenizers.jieba import JiebaTokenizer
 from glueball_nlp_embedding_lm.tokenizers.kim import KimTokenizer
+from glueball_nlp_embedding_lm.tokenizers.moses import MosesDetokenizer, MosesTokenizer
+from glueball_nlp_embedding_lm.tokenizers.sentencepiece import SentencePieceDetokenizer, SentencePieceTokenizer
 from glueball_nlp_embedding_lm.tokenizers.whitespace import WhitespaceTokenizer
 
 __all__ = [
     "BasicTokenizer",
     "Detokenizer",
+    "JiebaTokenizer",
     "KimTokenizer",
+    "MosesDetokenizer",
+    "MosesTokenizer",
+    "SentencePieceDetokenizer",
+    "SentencePieceTokenizer",
     "Tokenizer",
     "WhitespaceTokenizer",
     "from_description",
@@ -29,10 +36,16 @@ __all__ = [
     "list_tokenizers",
 ]
 
-_TOKENIZERS = {
-    "whitespace": "whitespace:WhitespaceTokenizer",
-    "basic": "basic:BasicTokenizer",
-    "kim": "kim:KimTokenizer",
+_TOKENIZERS: dict[str, type[Tokenizer]] = {
+    kind.name: kind
+    for kind in (
+        WhitespaceTokenizer,
+        BasicTokenizer,
+        KimTokenizer,
+        MosesTokenizer,
+        SentencePieceTokenizer,
+        JiebaTokenizer,
+    )
 }
 
 
@@ -47,9 +60,7 @@ def _class_of(name: object) -> type[Tokenizer]:
             f"There is no tokeniser {name!r}.{did_you_mean(str(name), list(_TOKENIZERS))} "
             f"There are: {', '.join(_TOKENIZERS)}."
         )
-    module, _, attribute = _TOKENIZERS[name].partition(":")
-    found: type[Tokenizer] = getattr(import_module(f"{__name__}.{module}"), attribute)
-    return found
+    return _TOKENIZERS[name]
 
 
 def _check_options(kind: type[Tokenizer], options: Mapping[str, Any]) -> None:
@@ -71,7 +82,8 @@ def get_tokenizer(name: str, **options: Any) -> Tokenizer:
 
     Raises:
         UnknownNameError: there is no tokeniser of that name.
-        OptionError: it has no such option, or an option has a value that cannot be used, or a library is missing.
+        OptionError: it has no such option, or an option has a value that cannot be used.
+        PluginError: a library that the tokeniser needs is not installed; the message says how to get it.
         DataError: a file that it reads is damaged.
     """
     kind = _class_of(name)
@@ -84,7 +96,7 @@ def from_description(description: Mapping[str, Any]) -> Tokenizer:
 
     Raises:
         DataError: it is no description of a tokeniser.
-        OptionError: a library that the tokeniser needs is missing.
+        PluginError: a library that the tokeniser needs is not installed; the message says how to get it.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
         raise DataError(
