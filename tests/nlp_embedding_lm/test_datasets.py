@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import os
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -113,6 +115,13 @@ def test_missing_files_are_told_with_the_place_where_they_belong(kind: type[Publ
         kind(split, tmp_path / "nowhere", download=False)
 
 
+def test_sentences_of_sst_alone_are_not_fetched_as_phrases(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"It is not fetched(?s:.*)trainDevTestTrees_PTB.zip"):
+        datasets.SST2(root=tmp_path, phrases=False)
+    with pytest.raises(DownloadError, match="dev-65511587"):
+        datasets.SST2("dev", root=tmp_path, phrases=False)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in PUBLISHED if kind.sources])
 def test_gluonnlps_json_is_read_as_archive_as_file_and_from_its_own_cache(
     kind: type[PublishedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +154,15 @@ def test_gluonnlps_json_is_read_as_archive_as_file_and_from_its_own_cache(
         path.unlink()
     with pytest.raises(DownloadError):
         kind(part)
+
+
+def test_json_may_lie_in_a_folder_of_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, name, content = official(monkeypatch, datasets.MR, "all", [["a", 1]])
+    path = zip_of(tmp_path / "mine.zip", {f"inner/{name}": content})
+    assert list(datasets.MR(root=path)) == [("a", 1)]
+    zip_of(path, {f"inner/{name}": content + b" "})
+    with pytest.raises(DataError, match="hash of the official file"):
+        datasets.MR(root=path)
 
 
 def test_an_official_name_with_another_content_is_refused(tmp_path: Path) -> None:
@@ -186,6 +204,7 @@ def test_another_number_of_samples_than_published_is_told(tmp_path: Path, caplog
 def test_samples_go_through_a_loader(tmp_path: Path) -> None:
     write(tmp_path / "all.json", json.dumps([[f"text {number}", number % 2] for number in range(7)]))
     dataset = datasets.MR(root=tmp_path)
+    assert list(pickle.loads(pickle.dumps(dataset))) == list(dataset)
     seen = [
         sample
         for batch in DataLoader(dataset, batch_size=3, batchify_fn=list, num_workers=0)  # type: ignore[arg-type]
@@ -780,3 +799,11 @@ def test_summaries_and_representations(polarity: Path) -> None:
 
 FOLDS = [0, 3, 1, 1, 2, 2, 2, 1, 3, 3, 0, 0]
 HELD_OUT = [5, 6, 10]
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_options_are_told_by_the_signature(kind: type[PublishedDataset]) -> None:
+    # The command line and the engine read them there.
+    names = set(inspect.signature(kind).parameters)
+    assert {"split", "root", "fold", "folds", "fold_seed", "holdout", "download"} <= names
+    assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(kind).parameters.values())

@@ -251,7 +251,8 @@ class PublishedDataset(TextClassificationDataset):
     """A data set with a name, an official division, and known forms on the disk.
 
     Args:
-        split: one of ``parts``, or "validation" where ``fold`` or ``holdout`` makes that of the training part.
+        split: one of ``parts``, or "validation" where ``fold`` or ``holdout`` makes that of the training part; default:
+            "train", or "all" of a set that is not divided.
         root: the folder of the files in any of their forms, the one above it, or the archive itself; by default
             ``$GLUEBALL_DATA/<name>``, ``$GLUEBALL_DATA/text``, ``$GLUEBALL_DATA``, then the cache of downloads and
             GluonNLP's.
@@ -288,7 +289,7 @@ class PublishedDataset(TextClassificationDataset):
 
     def __init__(
         self,
-        split: str = "train",
+        split: str | None = None,
         root: str | os.PathLike[str] | None = None,
         *,
         fold: int | None = None,
@@ -298,7 +299,8 @@ class PublishedDataset(TextClassificationDataset):
         download: bool = True,
     ) -> None:
         division = Division(fold, folds, fold_seed, holdout)
-        self.split_name = canonical_split(split)
+        self.split_name = canonical_split(self.parts[0] if split is None else split)
+        self._check(self.split_name, division)
         part, divided = self._plan(self.split_name, division)
         samples = self._locate(part, root, download)
         if (expected := self.counts.get(part)) is not None and len(samples.texts) != expected:
@@ -315,6 +317,9 @@ class PublishedDataset(TextClassificationDataset):
             )
         if samples.note:
             self.summary += f"; {samples.note}"
+
+    def _check(self, split: str, division: Division) -> None:
+        """Refuses what this data set in particular does not have, and chooses what depends on the split."""
 
     def _plan(self, split: str, division: Division) -> tuple[str, bool]:
         """The official part to read, and whether ``split`` is a piece of it.
@@ -444,14 +449,13 @@ class PublishedDataset(TextClassificationDataset):
             return None
         official = source.member or source.file
         plain = official.partition("-")[0].removesuffix(".json") + ".json"
-        names = tree.names()
         # A name such as train.json says nothing in a folder of many data sets.
-        name = next((one for one in (official, plain) if one in names and (own or one != plain)), None)
+        name = tree.find(*(one for one in (official, plain) if own or one != plain))
         if name is None:
             return None
         content = tree.read(name)
         place = tree.describe(name)
-        if name == official:
+        if name.rpartition("/")[2] == official:
             check_content(content, source.member_sha1 or source.sha1, place)
         return self._from_json(read_pairs(content, place), place, part)
 
@@ -531,6 +535,8 @@ def missing(
     if source is not None:
         lines.append(f"Put this file into {folder}, or name its folder as root=:")
         lines.append(f"  {source.file}  (sha1 {source.sha1}, {source.url})")
+    else:
+        lines.append(f"It is not fetched. Put its files into {folder}, or name their folder as root=:")
     if hint:
-        lines.append(hint.replace("{folder}", str(folder)))
+        lines.append(hint)
     return "\n".join(lines)

@@ -7,8 +7,7 @@ Wilson and C. Cardie, "Annotating expressions of opinions and emotions in langua
 
 from __future__ import annotations
 
-import os
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,9 +31,6 @@ class OneLineSentences(PublishedDataset):
     parts = (ALL,)
     files: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
     """The names that the file of class 0 and that of class 1 go by."""
-
-    def __init__(self, split: str = "all", root: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        super().__init__(split, root, **options)
 
     def _read(self, tree: Tree, part: str, own: bool) -> Samples | None:
         found = [tree.find(*names) for names in self.files]
@@ -66,7 +62,7 @@ class MR(OneLineSentences):
     Args:
         split: "all"; with ``fold`` or ``holdout`` also "train", "validation", "test".
         root: as for ``PublishedDataset``; the folder is ``mr``.
-        options: as for ``PublishedDataset``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``.
 
     Raises:
         OptionError: there is no such split or fold.

@@ -6,7 +6,6 @@ B. Pang and L. Lee, "A sentimental education", ACL 2004, https://www.cs.cornell.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from glueball.errors import DataError, OptionError
 
-from .common import ALL, TEST, TRAIN, UNLABELLED, PublishedDataset, Samples, Source, canonical_split
+from .common import ALL, TEST, TRAIN, UNLABELLED, Division, PublishedDataset, Samples, Source
 from .decoding import decode_published
 from .trees import Tree
 
@@ -33,7 +32,7 @@ class IMDB(PublishedDataset):
         split: "train" (25,000), "test" (25,000) or "unsup" (50,000 samples ``(text, -1)``, and no classes);
             "validation" with ``fold`` or ``holdout``.
         root: as for ``PublishedDataset``; the folder is ``imdb``.
-        options: as for ``PublishedDataset``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``.
 
     Raises:
         OptionError: there is no such split or fold, or texts without labels were to be divided.
@@ -58,12 +57,11 @@ class IMDB(PublishedDataset):
     folders = ("aclImdb",)
     hint = "Stanford's aclImdb_v1.tar.gz, or its folder aclImdb, does as well."
 
-    def __init__(self, split: str = "train", root: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        if canonical_split(split) == UNLABELLED:
-            if options.get("fold") is not None or options.get("holdout") is not None:
+    def _check(self, split: str, division: Division) -> None:
+        if split == UNLABELLED:
+            if division.active:
                 raise OptionError("Texts without labels are not divided. Leave fold and holdout away.")
             self.classes = ()
-        super().__init__(split, root, **options)
 
     def _from_json(self, records: Any, place: str, part: str) -> Samples:
         scores = [score for _, score in records]
@@ -109,7 +107,7 @@ class MovieReviews(PublishedDataset):
     Args:
         split: "all"; with ``fold`` or ``holdout`` also "train", "validation", "test".
         root: as for ``PublishedDataset``; the folder is ``movie_reviews``.
-        options: as for ``PublishedDataset``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``.
 
     Raises:
         OptionError: there is no such split or fold.
@@ -124,12 +122,9 @@ class MovieReviews(PublishedDataset):
     archives = ("movie_reviews.zip", "review_polarity.tar.gz")
     folders = ("movie_reviews", "txt_sentoken")
     hint = (
-        "Put NLTK's movie_reviews.zip or Cornell's review_polarity.tar.gz "
-        "(https://www.cs.cornell.edu/people/pabo/movie-review-data/) into {folder}, or name its folder as root=."
+        "NLTK's movie_reviews.zip, or Cornell's review_polarity.tar.gz "
+        "(https://www.cs.cornell.edu/people/pabo/movie-review-data/)."
     )
-
-    def __init__(self, split: str = "all", root: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        super().__init__(split, root, **options)
 
     def _read(self, tree: Tree, part: str, own: bool) -> Samples | None:
         found = sorted((match[1], match[2], name) for name in tree.names() if (match := _TAGGED.search(name)))

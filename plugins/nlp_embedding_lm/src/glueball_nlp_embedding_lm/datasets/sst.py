@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from glueball.errors import DataError, OptionError
 
-from .common import TEST, TRAIN, VALIDATION, PublishedDataset, Samples
+from .common import DEFAULT_FOLDS, TEST, TRAIN, VALIDATION, Division, PublishedDataset, Samples
 from .decoding import published_lines
 from .polarity import source
 from .trees import Tree
@@ -37,18 +37,30 @@ class _SST(PublishedDataset):
     """The files of lines "4 a text" are called stsa.<this>.<part>."""
 
     def __init__(
-        self, split: str = "train", root: str | os.PathLike[str] | None = None, *, phrases: bool = True, **options: Any
+        self,
+        split: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        phrases: bool = True,
+        fold: int | None = None,
+        folds: int = DEFAULT_FOLDS,
+        fold_seed: int = 0,
+        holdout: float | None = None,
+        download: bool = True,
     ) -> None:
         self.phrases = phrases
-        divided = options.get("fold") is not None or options.get("holdout") is not None
-        if phrases and divided:
+        if not phrases:
+            self.counts = {**self.counts, TRAIN: self.sentences}
+            self.sources = {part: source for part, source in self.sources.items() if part != TRAIN}
+            self.hint = "Its sentences are in Stanford's trainDevTestTrees_PTB.zip, its folder trees, or stsa.*.train."
+        super().__init__(split, root, fold=fold, folds=folds, fold_seed=fold_seed, holdout=holdout, download=download)
+
+    def _check(self, split: str, division: Division) -> None:
+        if self.phrases and division.active:
             raise OptionError(
                 f"The phrases of one sentence of {self.title} would fall into several parts. Divide its sentences: "
                 "phrases=False."
             )
-        if not phrases:
-            self.counts = {**self.counts, TRAIN: self.sentences}
-        super().__init__(split, root, **options)
 
     sentences: ClassVar[int]
     """How many the training part has."""
@@ -121,7 +133,7 @@ class SST1(_SST):
         root: as for ``PublishedDataset``; the folder is ``sst1``.
         phrases: train on all phrases of the training sentences, too (156,817 texts in GluonNLP's JSON, which holds
             them all); otherwise on the 8,544 sentences alone.
-        options: as for ``PublishedDataset``; a division needs ``phrases=False``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``; a division needs ``phrases=False``.
 
     Raises:
         OptionError: there is no such split or fold, or phrases were to be divided.
@@ -170,7 +182,7 @@ class SST2(_SST):
         split: "train", "validation" (872 sentences; also "dev") or "test" (1,821).
         root: as for ``PublishedDataset``; the folder is ``sst2``.
         phrases: as for ``SST1``; 76,961 texts in GluonNLP's JSON, or 6,920 sentences.
-        options: as for ``PublishedDataset``; a division needs ``phrases=False``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``; a division needs ``phrases=False``.
 
     Raises: as for ``SST1``.
     """

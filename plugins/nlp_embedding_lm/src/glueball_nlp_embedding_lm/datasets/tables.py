@@ -275,7 +275,7 @@ def _fasttext_lines(lines: Iterable[str], place: str) -> Iterator[Record]:
             raise DataError(
                 f"{place}, line {number}: no label. Expected {LABEL_PREFIX}<class> and a text. Received: {line[:60]!r}."
             )
-        if any(token.startswith(LABEL_PREFIX) for token in text.split()):
+        if LABEL_PREFIX in text and any(token.startswith(LABEL_PREFIX) for token in text.split()):
             raise DataError(
                 f"{place}, line {number}: more than one label. Expected one class for each text. Received: "
                 f"{line[:60]!r}."

@@ -34,7 +34,7 @@ class _Topics(PublishedDataset):
     Args:
         split: "train" or "test"; "validation" with ``fold`` or ``holdout``.
         root: as for ``PublishedDataset``.
-        options: as for ``PublishedDataset``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``.
 
     Raises:
         OptionError: there is no such split or fold.
@@ -53,8 +53,8 @@ class _Topics(PublishedDataset):
         cls.archives = tuple(f"{cls.stem}_csv{suffix}" for suffix in (".tar.gz", ".tgz", ".zip"))
         cls.folders = (f"{cls.stem}_csv",)
         cls.hint = (
-            f"Put {cls.archives[0]} of X. Zhang (linked from fastText's classification-results.sh), "
-            "or its train.csv and test.csv, into {folder}, or name its folder as root=."
+            f"{cls.archives[0]} of X. Zhang (linked from fastText's classification-results.sh), or its train.csv and "
+            "test.csv."
         )
 
     def _read(self, tree: Tree, part: str, own: bool) -> Samples | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from glueball.errors import DataError
 
-from .common import TEST, TRAIN, PublishedDataset, Samples, Source
+from .common import DEFAULT_FOLDS, TEST, TRAIN, PublishedDataset, Samples, Source
 from .decoding import published_lines
 from .trees import Tree
 
@@ -48,7 +48,7 @@ class TREC(PublishedDataset):
         split: "train" (5,452) or "test" (500); "validation" with ``fold`` or ``holdout``.
         root: as for ``PublishedDataset``; the folder is ``trec``.
         fine: label with the 50 fine classes.
-        options: as for ``PublishedDataset``.
+        fold, folds, fold_seed, holdout, download: as for ``PublishedDataset``.
 
     Raises:
         OptionError: there is no such split or fold.
@@ -80,7 +80,16 @@ class TREC(PublishedDataset):
     hint = "NLTK's qc.zip, or train_5500.label and TREC_10.label of the University of Illinois, do as well."
 
     def __init__(
-        self, split: str = "train", root: str | os.PathLike[str] | None = None, *, fine: bool = False, **options: Any
+        self,
+        split: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        fine: bool = False,
+        fold: int | None = None,
+        folds: int = DEFAULT_FOLDS,
+        fold_seed: int = 0,
+        holdout: float | None = None,
+        download: bool = True,
     ) -> None:
         self.fine = fine
         self.classes = FINE_CLASSES if fine else COARSE_CLASSES
@@ -89,9 +98,9 @@ class TREC(PublishedDataset):
             self.sources = {}
             self.hint = (
                 "Its fine classes are in NLTK's qc.zip, or in train_5500.label and TREC_10.label of the University of "
-                "Illinois. Put one of these into {folder}, or name its folder as root=."
+                "Illinois."
             )
-        super().__init__(split, root, **options)
+        super().__init__(split, root, fold=fold, folds=folds, fold_seed=fold_seed, holdout=holdout, download=download)
 
     def _from_json(self, records: Any, place: str, part: str) -> Samples:
         repaired = [(text.replace("sister\ufffdcity", "sister city"), label) for text, label in records]
