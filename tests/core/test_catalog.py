@@ -17,7 +17,7 @@ from glueball import catalog
 from glueball.catalog import Catalog
 from glueball.catalog.compatibility import _fits_plainly, unmet_requirement
 from glueball.catalog.discovery import installed_sources
-from glueball.catalog.families import FAMILIES, family_of
+from glueball.catalog.families import FAMILIES, Family, family_of
 from glueball.catalog.selection import Selection
 from glueball.catalog.suggestions import near_names
 from glueball.errors import AmbiguousNameError, OptionError, PluginError, UnknownNameError
@@ -541,6 +541,16 @@ def test_unknown_names_suggest_near_ones() -> None:
         ("FasterRCNN_resnet50", "glueball-cv-detection"),
         ("deeplabv3", "glueball-cv-segmentation"),
         ("NLP_BERT/anything", "glueball-nlp-bert"),
+        ("textcnn", "glueball-nlp-embedding-lm"),
+        ("TextCNN-TREC", "glueball-nlp-embedding-lm"),
+        ("fasttext_classifier", "glueball-nlp-embedding-lm"),
+        ("bilstm_attention", "glueball-nlp-embedding-lm"),
+        ("text-classification", "glueball-nlp-embedding-lm"),
+        ("text_classification", "glueball-nlp-embedding-lm"),
+        ("text_file", "glueball-nlp-embedding-lm"),
+        *((name, "glueball-nlp-embedding-lm") for name in ("trec", "MR", "cr", "subj", "mpqa", "sst1", "sst-2")),
+        ("imdb", "glueball-nlp-embedding-lm"),
+        ("movie_reviews", "glueball-nlp-embedding-lm"),
     ],
 )
 def test_unknown_name_tells_which_distribution_ships_it(name: str, distribution: str) -> None:
@@ -554,11 +564,26 @@ def test_unknown_name_of_a_blocked_family_says_so(site: Path) -> None:
         only("glueball-nlp-bert", block=("nlp_bert",)).find("model", "bert_12_768_12")
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.plugin)
+def test_every_name_of_an_installed_family_would_be_found_without_it(family: Family) -> None:
+    current = Catalog(installed_sources, Selection)
+    if family.plugin not in [found.name for found in current.plugins()]:
+        pytest.skip(f"{family.distribution} is not installed here")
+    names = {
+        entry.name
+        for kind in ("model", "dataset", "task", "recipe")
+        for entry in current.entries(kind)
+        if entry.plugin == family.plugin
+    }
+    assert names
+    assert {name for name in names if family_of(name) is not family} == set()
+
+
 def test_families_have_distinct_plugins_and_claim_no_foreign_name() -> None:
     assert len({family.plugin for family in FAMILIES}) == len(FAMILIES)
     for family in FAMILIES:
         assert family_of(family.plugin) is family
-    for name in ("my_own_net", "ssdnet", "not_ssd_512", "fcnet"):
+    for name in ("my_own_net", "crnet", "mrcnn", "my_trec", "ssdnet", "not_ssd_512", "fcnet"):
         assert family_of(name) is None
 
 

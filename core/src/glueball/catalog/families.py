@@ -63,7 +63,9 @@ FAMILIES = (
         "nlp_embedding_lm",
         "word embeddings, language models and text classification",
         "awd_lstm_lm_* standard_lstm_lm_* big_rnn_lm_* elmo_* transformerxl_* textcnn* glove* word2vec* "
-        "fasttext* wikitext* gbw imdb esim decomp_att snli",
+        "fasttext* wikitext* gbw esim decomp_att snli bilstm_attention text_file text_classification "
+        "text-classification trec mr cr subj mpqa sst sst1 sst2 sst-* sst_* imdb movie_reviews ag_news sogou_news "
+        "dbpedia yelp_* yahoo_answers amazon_*",
     ),
     Family(
         "glueball-nlp-translation",
@@ -77,8 +79,8 @@ FAMILIES = (
         "image classification",
         "resnet* cifar_* mobilenet* alexnet vgg* squeezenet* densenet* inception* googlenet xception* "
         "resnext* se_resne* senet* resnest* nasnet* hrnet_* shufflenet* darknet* dla* "
-        "residualattentionnet* imagenet* mnist fashion_mnist cifar10 cifar100 digits image_folder "
-        "image-folder image_classification",
+        "residualattentionnet* imagenet* mnist fashion_mnist fashion-mnist cifar10* cifar100 digits image_folder "
+        "image-folder image_record image_classification",
     ),
 )
 
