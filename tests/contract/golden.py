@@ -19,7 +19,7 @@ import numpy as np
 from reference import normal, positive, whole
 
 import glueball
-from glueball import autograd, backend, init, loss, nn
+from glueball import autograd, backend, init, loss, nn, rnn
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -77,6 +77,22 @@ class Scaled(nn.HybridBlock):  # type: ignore[misc, name-defined]
     def hybrid_forward(self, F: Any, x: Any, scale: Any, shift: Any) -> Any:
         normalized = F.L2Normalization(x, mode="channel", eps=1e-5)
         return F.broadcast_add(F.broadcast_mul(normalized, scale), shift)
+
+
+class Recurrent(nn.HybridBlock):  # type: ignore[misc, name-defined]
+    """A recurrent layer that begins with learned states and gives all that it has: outputs, and states at the end."""
+
+    def __init__(self, layer: Any, num_states: int, count: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+        shape = (count, 1, 3)
+        self.h = self.params.get("h", shape=shape, init=init.Normal(0.5))
+        self.c = self.params.get("c", shape=shape, init=init.Normal(0.5)) if num_states == 2 else None
+
+    def hybrid_forward(self, F: Any, x: Any, *lengths: Any, **states: Any) -> Any:
+        begin = [F.broadcast_axis(states[name], axis=1, size=4) for name in sorted(states, reverse=True)]
+        outputs, ended = self.layer(x, begin, *lengths)
+        return F.concat(*(F.reshape(one, shape=(-1,)) for one in (outputs, *ended)), dim=0)
 
 
 @network(normal(4, 3, 12, 11))
@@ -208,6 +224,35 @@ def longest() -> Any:
 @network(normal(2, 4, 3, 3))
 def own_parameters() -> Any:
     return chain(Scaled(), nn.Conv2D(2, 3))
+
+
+# Lengths at both ends, and one sequence without a step.
+_LENGTHS = whole([5, 1, 0, 3])
+
+
+@network(normal(5, 4, 6))
+def recurrent() -> Any:
+    return chain(rnn.RNN(3, 2), rnn.GRU(3, bidirectional=True), rnn.LSTM(3), nn.Dense(2, flatten=False))
+
+
+@network(normal(5, 4, 6), _LENGTHS)
+def elman() -> Any:
+    return Recurrent(rnn.RNN(3, 2, "tanh", bidirectional=True, use_sequence_length=True), 1, 4)
+
+
+@network(normal(4, 5, 6), _LENGTHS)
+def long_short() -> Any:
+    return Recurrent(rnn.LSTM(3, 2, "NTC", bidirectional=True, use_sequence_length=True), 2, 4)
+
+
+@network(normal(5, 4, 6), _LENGTHS)
+def gated() -> Any:
+    return Recurrent(rnn.GRU(3, 2, bidirectional=True, use_sequence_length=True), 1, 4)
+
+
+@network(normal(4, 5, 6))
+def whole_sequences() -> Any:
+    return Recurrent(rnn.LSTM(3, 2, "NTC"), 2, 2)
 
 
 _P, _L = normal(4, 5, seed=21), normal(4, 5, seed=22)

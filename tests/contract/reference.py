@@ -1288,6 +1288,66 @@ def batch_dot(lhs: Array, rhs: Array, transpose_a: bool = False, transpose_b: bo
     return left @ right
 
 
+# -- recurrent layers: no functions of the dialect, but judged like them; test_recurrent_values.py ---------------------
+
+
+def _sigmoid(values: Array) -> Array:
+    return 1 / (1 + np.exp(-values))
+
+
+def recurrent_step(mode: str, x: Array, state: Sequence[Array], weights: Sequence[Array]) -> list[Array]:
+    """The states after one step of one sample: [h], or [h, c] of an LSTM, of which h is the output.
+
+    A fifth of the weights projects an LSTM's h.
+    """
+    i2h_weight, h2h_weight, i2h_bias, h2h_bias, *projection = weights
+    read, kept = i2h_weight @ x + i2h_bias, h2h_weight @ state[0] + h2h_bias
+    if mode == "lstm":
+        i, f, g, o = np.split(read + kept, 4)
+        cell = _sigmoid(f) * state[1] + _sigmoid(i) * np.tanh(g)
+        hidden = _sigmoid(o) * np.tanh(cell)
+        return [projection[0] @ hidden if projection else hidden, cell]
+    if mode == "gru":
+        (read_r, read_z, read_n), (kept_r, kept_z, kept_n) = np.split(read, 3), np.split(kept, 3)
+        reset, update = _sigmoid(read_r + kept_r), _sigmoid(read_z + kept_z)
+        return [(1 - update) * np.tanh(read_n + reset * kept_n) + update * state[0]]
+    return [np.tanh(read + kept) if mode == "rnn_tanh" else np.maximum(read + kept, 0)]
+
+
+def recurrent_layers(
+    mode: str,
+    data: Array,
+    states: Sequence[Array],
+    weights: Sequence[Sequence[Array]],
+    lengths: Sequence[int] | None = None,
+    directions: int = 1,
+) -> list[Array]:
+    """[outputs, *states] of a stack, each sample on its own and without its padding. data: (time, batch, channels).
+
+    states: (layers * directions, batch, hidden) each; weights: i2h_weight, h2h_weight, i2h_bias, h2h_bias for each.
+    """
+    time, batch = data.shape[:2]
+    hidden = states[0].shape[2]
+    ended = [state.copy() for state in states]
+    outputs = np.zeros((time, batch, hidden * directions))
+    for sample in range(batch):
+        length = time if lengths is None else int(lengths[sample])
+        below = data[:length, sample]
+        for layer in range(len(weights) // directions):
+            above = np.zeros((length, hidden * directions))
+            for direction in range(directions):
+                index = layer * directions + direction
+                state = [one[index, sample] for one in states]
+                for step in range(length) if direction == 0 else reversed(range(length)):
+                    state = recurrent_step(mode, below[step], state, weights[index])
+                    above[step, direction * hidden : (direction + 1) * hidden] = state[0]
+                for kept, one in zip(ended, state, strict=True):
+                    kept[index, sample] = one
+            below = above
+        outputs[:length, sample] = below
+    return [outputs, *ended]
+
+
 # -- new arrays -------------------------------------------------------------------------------------------------------
 
 reference("zeros_like", cases=[case(normal(2, 3), only=()), case(whole([1], "int32"))])(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tolerances
 
-from glueball import nn
+from glueball import nn, rnn
 from glueball.backend import BACKENDS, dialect
 
 UNUSED_LAYERS = {
@@ -83,6 +83,7 @@ def test_every_layer_is_in_a_network() -> None:
     for entry in golden.NETWORKS.values():
         used |= classes_in(entry.build())
     layers = {name for name in dialect.LAYERS if inspect.isclass(getattr(nn, name))}
+    layers |= {name for name in dialect.RECURRENT if inspect.isclass(getattr(rnn, name))}
     assert layers - used <= set(UNUSED_LAYERS)
     assert set(UNUSED_LAYERS) <= layers
 

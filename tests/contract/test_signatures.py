@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glueball import autograd, backend, init, loss, nn, ops
+from glueball import autograd, backend, init, loss, nn, ops, rnn
 from glueball.backend import dialect
 
 # Parameters that MXNet adds to every function that it generates.
@@ -57,6 +57,7 @@ def bare(signature: inspect.Signature) -> inspect.Signature:
     [
         *(("OPS", ops, name) for name in dialect.OPS),
         *(("LAYERS", nn, name) for name in dialect.LAYERS),
+        *(("RECURRENT", rnn, name) for name in dialect.RECURRENT),
         *(("LOSSES", loss, name) for name in dialect.LOSSES),
         *(("AUTOGRAD", autograd, name) for name in dialect.AUTOGRAD),
         *(("INITIALIZERS", init, name) for name in dialect.INITIALIZERS),
@@ -64,7 +65,7 @@ def bare(signature: inspect.Signature) -> inspect.Signature:
 )
 def test_defaults_and_kinds_are_those_of_the_table(table: str, space: Any, name: str) -> None:
     """Where signatures are Glueball's own they are equal to the last default; MXNet hides the defaults of its own."""
-    if backend.current().name == "mxnet" and table in ("OPS", "LAYERS"):
+    if backend.current().name == "mxnet" and table in ("OPS", "LAYERS", "RECURRENT"):
         pytest.skip("MXNet's generated functions name no defaults, and its layers are wrapped")
     expected, found = getattr(dialect, table)[name], find(space, name)
     signature = inspect.signature(found.__init__ if inspect.isclass(found) else found)
@@ -93,6 +94,12 @@ def test_function_has_the_signature_of_the_table(name: str) -> None:
 def test_layer_has_the_signature_of_the_table(name: str) -> None:
     expected, found = dialect.LAYERS[name], inspect.signature(find(nn, name).__init__)
     # Whatever else Gluon gives by keyword (prefix, params) comes after the layer's own parameters.
+    assert names(found)[: len(names(expected))] == names(expected)
+
+
+@pytest.mark.parametrize("name", sorted(dialect.RECURRENT))
+def test_recurrent_layer_has_the_signature_of_the_table(name: str) -> None:
+    expected, found = dialect.RECURRENT[name], inspect.signature(find(rnn, name).__init__)
     assert names(found)[: len(names(expected))] == names(expected)
 
 

@@ -39,6 +39,7 @@ ALLOWED = {
     "nn": LIGHT | {"backend"},
     "ops": LIGHT | {"backend"},
     "loss": LIGHT | {"backend"},
+    "rnn": LIGHT | {"backend"},
     "autograd": LIGHT | {"backend"},
     "seeding": LIGHT | {"backend", "init"},
     "weights": LIGHT | {"weights", "backend", "catalog", "plugin", "files"},
@@ -55,7 +56,21 @@ ALLOWED = {
 }
 
 PUBLIC_TO_PLUGINS = {
-    *("nn", "init", "loss", "ops", "autograd", "data", "engine", "weights", "errors", "plugin", "files", "backend"),
+    *(
+        "nn",
+        "rnn",
+        "init",
+        "loss",
+        "ops",
+        "autograd",
+        "data",
+        "engine",
+        "weights",
+        "errors",
+        "plugin",
+        "files",
+        "backend",
+    ),
     *("get_model", "get_dataset", "get_transform", "get_loss", "get_metric", "metrics", "named", "models", "seeding"),
     *("get_recipe", "get_task", "list_models", "list_datasets", "testing", "catalog", "seed", "load"),
 }

@@ -13,7 +13,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from glueball import autograd, backend, catalog, data, engine, errors, init, loss, metrics, nn, ops, plugin, weights
+    from glueball import (
+        autograd,
+        backend,
+        catalog,
+        data,
+        engine,
+        errors,
+        init,
+        loss,
+        metrics,
+        nn,
+        ops,
+        plugin,
+        rnn,
+        weights,
+    )
     from glueball.engine.load import load
     from glueball.models import get_model, list_models
     from glueball.named import (
@@ -63,6 +78,7 @@ _PUBLIC = {
     "nn": "glueball.nn",
     "ops": "glueball.ops",
     "plugin": "glueball.plugin",
+    "rnn": "glueball.rnn",
     "seed": "glueball.seeding:seed",
     "weights": "glueball.weights",
 }
@@ -99,6 +115,7 @@ __all__ = [  # noqa: RUF022 - grouped by what one does with them
     "nn",
     "ops",
     "plugin",
+    "rnn",
     "weights",
     "__version__",
 ]

@@ -123,6 +123,8 @@ class Backend(Protocol):
     """Functions on arrays, eagerly: what ``F`` is in ``hybrid_forward`` (glueball.ops)."""
     loss: ModuleType
     """Losses as blocks (glueball.loss)."""
+    rnn: ModuleType
+    """Recurrent layers: ``LSTM``, ... (glueball.rnn)."""
     autograd: ModuleType
     """record, pause, train_mode, predict_mode, is_training, is_recording, backward (glueball.autograd)."""
 

@@ -355,6 +355,17 @@ ParameterDict(prefix="", shared=None)
 """Classes of ``glueball.nn`` with the parameters of their constructors. ``...`` is a default that is an object."""
 
 
+RECURRENT = _table(
+    """
+# Stacks of layers over whole sequences. With use_sequence_length=True among kwargs they take lengths as third input.
+RNN(hidden_size, num_layers=1, activation="relu", layout="TNC", dropout=0, bidirectional=False, i2h_weight_initializer=None, h2h_weight_initializer=None, i2h_bias_initializer="zeros", h2h_bias_initializer="zeros", input_size=0, dtype="float32", **kwargs)
+LSTM(hidden_size, num_layers=1, layout="TNC", dropout=0, bidirectional=False, input_size=0, i2h_weight_initializer=None, h2h_weight_initializer=None, i2h_bias_initializer="zeros", h2h_bias_initializer="zeros", projection_size=None, h2r_weight_initializer=None, state_clip_min=None, state_clip_max=None, state_clip_nan=False, dtype="float32", **kwargs)
+GRU(hidden_size, num_layers=1, layout="TNC", dropout=0, bidirectional=False, input_size=0, i2h_weight_initializer=None, h2h_weight_initializer=None, i2h_bias_initializer="zeros", h2h_bias_initializer="zeros", dtype="float32", **kwargs)
+"""  # noqa: E501 - a signature stays on one line
+)
+"""Classes of ``glueball.rnn``: ``layer(inputs[, states[, sequence_length]])``."""
+
+
 LOSSES = _table(
     """
 Loss(weight, batch_axis, **kwargs)

@@ -44,6 +44,10 @@ class MXNetBackend:
         return importlib.import_module("glueball.backend.mxnet.loss")
 
     @property
+    def rnn(self) -> ModuleType:
+        return importlib.import_module("glueball.backend.mxnet.rnn")
+
+    @property
     def autograd(self) -> ModuleType:
         return importlib.import_module("glueball.backend.mxnet.autograd")
 

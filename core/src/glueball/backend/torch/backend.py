@@ -37,6 +37,10 @@ class TorchBackend:
         return importlib.import_module("glueball.backend.torch.loss")
 
     @property
+    def rnn(self) -> ModuleType:
+        return importlib.import_module("glueball.backend.torch.rnn")
+
+    @property
     def autograd(self) -> ModuleType:
         return importlib.import_module("glueball.backend.torch.autograd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ def _shape_text(value: Any) -> str:
     return type(value).__name__
 
 
+def _own_tensors(module: torch.nn.Module) -> Iterator[Tensor | None]:
+    """What a module computes with itself: its own tensors, and those of children that can only hold them."""
+    yield from module._parameters.values()
+    yield from module._buffers.values()
+    for child in module.children():
+        if isinstance(child, Block) and type(child).forward is Block.forward:
+            yield from _own_tensors(child)
+
+
 def print_summary(network: Block, *inputs: Any) -> None:
     """Runs the network once in inference mode and prints what each block gave and holds.
 
@@ -40,7 +50,7 @@ def print_summary(network: Block, *inputs: Any) -> None:
     def remember(module: torch.nn.Module, arguments: Any, output: Any) -> None:
         nonlocal trained, shared, total
         number = 0
-        for tensor in [*module._parameters.values(), *module._buffers.values()]:
+        for tensor in _own_tensors(module):
             if tensor is None:
                 continue
             if id(tensor) in counted:
@@ -114,11 +124,16 @@ def export_network(
         network.eval()
         with torch.no_grad():
             network(*tensors)
-            # Any batch size: the first axis of every input that has more than one axis. torch.export specialises
-            # axes of size 0 and 1, so the example gets two samples.
-            batched = tuple(torch.cat([one, one]) if one.dim() > 1 and one.shape[0] == 1 else one for one in tensors)
+            # Any batch size: the first axis of every input that has more than one axis, and vectors as long as that
+            # (lengths). torch.export specialises axes of size 0 and 1, so the example gets two samples.
+            size = next((one.shape[0] for one in tensors if one.dim() > 1), None)
+            counts = [one.dim() > 1 or (one.dim() == 1 and one.shape[0] == size) for one in tensors]
+            batched = tuple(
+                torch.cat([one, one]) if counted and one.shape[0] == 1 else one
+                for one, counted in zip(tensors, counts, strict=True)
+            )
             batch = torch.export.Dim("batch", min=1)
-            dynamic = (tuple({0: batch} if one.dim() > 1 else None for one in batched),)
+            dynamic = (tuple({0: batch} if counted else None for counted in counts),)
             program = torch.export.export(_InferenceOnly(network), batched, dynamic_shapes=dynamic)
     finally:
         network._compiled_call_impl = compiled
