@@ -18,6 +18,7 @@ def register_models(register: Register) -> None:
             "xavier",
             "The mean of word and n-gram vectors, and a dense layer.",
         ),
+        ("bilstm_attention", "arXiv:1703.03130", "xavier", "An LSTM in both directions, pooled by learned attention."),
     ):
         register(
             name,
