@@ -455,6 +455,13 @@ def test_sentences_in_every_form(
         kind(root=tmp_path / "plain")
 
 
+def test_a_file_in_two_encodings_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "rt-polarity.pos", b"caf\xc3\xa9\ngood\nna\xefve\n")
+    write(tmp_path / "rt-polarity.neg", b"bad\n")
+    with pytest.raises(DataError, match=r"rt-polarity.pos, line 3: the byte 0xef is no UTF-8"):
+        datasets.MR(root=tmp_path)
+
+
 def test_customer_reviews_take_the_sign_of_their_annotations(tmp_path: Path) -> None:
     first = (
         "* Annotated by: somebody\n[t]great phone[+3]\nphone[+3], work[-1]##it works well . \n"

@@ -302,8 +302,11 @@ def test_one_class_or_capitals_alone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="single class: pos"):
         TextFile(write(tmp_path / "a.tsv", "label\ttext\npos\ta b\npos\tc d\n"))
     alike = write(tmp_path / "a.tsv", "label\ttext\nPos\ta b\npos\tc d\nneg\te\n")
-    with pytest.raises(DataError, match="differ in capitals alone"):
+    with pytest.raises(DataError, match="look the same but for capitals"):
         TextFile(alike)
+    accents = write(tmp_path / "b.tsv", "label\ttext\ncaf\u00e9\ta b\ncafe\u0301\tc d\n")
+    with pytest.raises(DataError, match="look the same"):
+        TextFile(accents)
     assert TextFile(alike, ["Pos", "pos", "neg"]).labels().tolist() == [0, 1, 2]
 
 
@@ -338,6 +341,7 @@ def test_empty_texts_are_kept_and_counted(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": null, "label": "pos"}\n', "line 5: expected a text"),
         ("a.jsonl", b'{"text": "x", "text": "y", "label": "pos"}\n', "line 5 is no valid JSON: a key occurs twice"),
         ("a.jsonl", b'{"text": "x", "label": NaN}\n', "line 5 is no valid JSON: NaN"),
+        ("a.jsonl", b'{"text": "\\ud83d", "label": "pos"}\n', "line 5 is no valid JSON: .*surrogates"),
         ("a.jsonl", b'["x", "pos"]\n', "line 5: nothing under"),
         ("a.jsonl", b'"x"\n', "line 5: expected an object"),
         ("a.jsonl", b"[" * 100_000 + b"\n", "line 5 is no valid JSON"),
@@ -366,6 +370,12 @@ def test_other_encodings_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="0xef"):
         TextFile(path)
     assert TextFile(path, encoding="latin-1").texts[0] == "naïve café number 0"
+    marked = write(tmp_path / "c.tsv", "\ufeff" + content)
+    assert (
+        TextFile(marked, encoding="utf-8-sig").texts
+        == TextFile(marked).texts
+        == TextFile(path, encoding="cp1252").texts
+    )
     for encoding in ("utf-16", "utf-16-le", "utf-32"):
         with pytest.raises(DataError, match=r"UTF-16|NUL"):
             TextFile(write(tmp_path / "b.tsv", content.encode(encoding)))
@@ -374,6 +384,11 @@ def test_other_encodings_must_be_named(tmp_path: Path) -> None:
     for encoding in ("utf-9", "rot13", ""):
         with pytest.raises(OptionError, match="Unknown encoding"):
             TextFile(path, encoding=encoding)
+
+
+def test_pairs_of_surrogates_are_one_character(tmp_path: Path) -> None:
+    content = '{"text": "\\ud83d\\ude00 x", "label": "a"}\n{"text": "\\\\ud83d", "label": "b"}\n'
+    assert TextFile(write(tmp_path / "a.jsonl", content)).texts == ["\U0001f600 x", "\\ud83d"]
 
 
 def test_separators_inside_texts_do_not_end_lines(tmp_path: Path) -> None:

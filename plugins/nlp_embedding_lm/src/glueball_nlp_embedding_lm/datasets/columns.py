@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -197,12 +198,7 @@ def _has_header(table: TextTable, sample: Sequence[Record], asked: Sequence[Key 
         return True
     for at in range(len(first)):
         below = [cells[at] for _, cells in rest]
-        if (
-            len(below) >= 4
-            and _is_label_like(below)
-            and first[at] not in below
-            and min(below.count(value) for value in set(below)) > 1
-        ):
+        if len(below) >= 4 and _is_label_like(below) and first[at] not in below and min(Counter(below).values()) > 1:
             raise DataError(
                 f"The first line of {table.place} may be a header or a sample: {_shown(first)}. Say which: header=True "
                 "or header=False."

@@ -95,8 +95,8 @@ def _read_annotated(trees: Sequence[Tree], place: str) -> Samples:
     counts = _Counts()
     for tree in trees:
         products = [name for name in tree.names() if name.endswith(".txt") and _base(name) not in _NOTES]
-        for _, content in tree.read_all(products):
-            for line in published_lines(content):
+        for name, content in tree.read_all(products):
+            for line in published_lines(content, tree.describe(name)):
                 polarity = _polarity(line, counts)
                 if polarity is not None:
                     texts.append(line.partition("##")[2].strip())

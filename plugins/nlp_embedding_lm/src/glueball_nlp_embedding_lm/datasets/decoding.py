@@ -14,23 +14,33 @@ from glueball.errors import DataError, OptionError
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def decode_published(content: bytes) -> str:
+def decode_published(content: bytes, place: str) -> str:
     """The text of a corpus file of unknown encoding: UTF-8 if it is that, else Windows-1252, else Latin-1.
 
     Text in Windows-1252 or Latin-1 that is not plain ASCII is practically never valid UTF-8. Latin-1 gives every byte a
     character, so nothing is lost.
+
+    Raises:
+        DataError: the file holds characters in UTF-8, and bytes that are none: it is damaged, or two files in one.
     """
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return content.decode("latin-1")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if not content.decode("utf-8", "ignore").isascii():
+            line = content.count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{place}, line {line}: the byte 0x{content[error.start]:02x} is no UTF-8, while other lines are. Get "
+                "the file again."
+            ) from error
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
-def published_lines(content: bytes) -> list[str]:
+def published_lines(content: bytes, place: str) -> list[str]:
     """The lines of ``decode_published``, without their ends; an empty last one is none."""
-    lines = [line.removesuffix("\r") for line in decode_published(content).split("\n")]
+    lines = [line.removesuffix("\r") for line in decode_published(content, place).split("\n")]
     if lines and not lines[-1]:
         lines.pop()
     return lines
@@ -43,7 +53,7 @@ def checked_encoding(encoding: str) -> str:
         OptionError: there is no such encoding, or a newline is more than one byte in it.
     """
     try:
-        name = codecs.lookup(encoding).name
+        name = codecs.lookup(encoding).name.replace("utf-8-sig", "utf-8")
         plain = '\n,\t"'.encode(name) == b'\n,\t"'
     except (LookupError, UnicodeError, TypeError) as error:
         raise OptionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def class_names(spelled: Sequence[str], place: str) -> dict[str, str]:
     """Spelling -> class name, in the order of the classes.
 
     Raises:
-        DataError: there is a single class, or two differ in nothing but capitals.
+        DataError: there is a single class, or two differ in nothing but capitals or the encoding of an accent.
     """
     spellings = set(spelled)
     if all(_NUMBER.fullmatch(one) for one in spellings):
@@ -65,11 +66,11 @@ def class_names(spelled: Sequence[str], place: str) -> dict[str, str]:
         )
     alike: dict[str, str] = {}
     for name in names.values():
-        other = alike.setdefault(name.casefold(), name)
+        other = alike.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         if other != name:
             raise DataError(
-                f"{place} holds the classes {other!r} and {name!r}, which differ in capitals alone. Spell them alike, "
-                "or give all class names (classes=) if they are two."
+                f"{place} holds the classes {other!r} and {name!r}, which look the same but for capitals. Spell them "
+                "alike, or give all class names (classes=) if they are two."
             )
     return {one: names[one] for one in ordered}
 

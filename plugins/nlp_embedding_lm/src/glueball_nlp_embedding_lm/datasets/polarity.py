@@ -45,7 +45,7 @@ class OneLineSentences(PublishedDataset):
                     f"{tree.place} holds {found[1 - label]} of {self.title} but not {self.files[label][0]}. Put it "
                     "beside it."
                 )
-            for number, line in enumerate(published_lines(tree.read(name)), 1):
+            for number, line in enumerate(published_lines(tree.read(name), tree.describe(name)), 1):
                 if not line.strip():
                     raise DataError(f"{tree.describe(name)}, line {number}: expected a sentence. Received: nothing.")
                 texts.append(line.strip(" "))

@@ -77,12 +77,16 @@ class IMDB(PublishedDataset):
         if not found:
             return None
         found.sort()
-        texts = {name: decode_published(content) for name, content in tree.read_all([name for *_, name in found])}
+        texts = _texts(tree, [name for *_, name in found])
         labels = _labels_of_scores([score for _, _, score, _ in found], part, tree.place)
         for (word, _, score, name), label in zip(found, labels, strict=True):
             if part != UNLABELLED and ("neg", "pos")[label] != word:
                 raise DataError(f"{tree.describe(name)} has the score {score} and lies among the {word} reviews.")
         return Samples([texts[name] for *_, name in found], labels, f"{tree.place}, {folder}")
+
+
+def _texts(tree: Tree, names: list[str]) -> dict[str, str]:
+    return {name: decode_published(content, tree.describe(name)) for name, content in tree.read_all(names)}
 
 
 def _labels_of_scores(scores: list[int], part: str, place: str) -> np.ndarray:
@@ -130,6 +134,6 @@ class MovieReviews(PublishedDataset):
         found = sorted((match[1], match[2], name) for name in tree.names() if (match := _TAGGED.search(name)))
         if not found:
             return None
-        texts = {name: decode_published(content) for name, content in tree.read_all([name for *_, name in found])}
+        texts = _texts(tree, [name for *_, name in found])
         labels = np.array([word == "pos" for word, _, _ in found], np.int64)
         return Samples([texts[name] for *_, name in found], labels, tree.place)

@@ -87,7 +87,7 @@ class _SST(PublishedDataset):
     def _read_lines(self, tree: Tree, name: str) -> Samples:
         place = tree.describe(name)
         texts, labels = [], []
-        for number, line in enumerate(published_lines(tree.read(name)), 1):
+        for number, line in enumerate(published_lines(tree.read(name), place), 1):
             label, _, text = line.partition(" ")
             if not (label.isdecimal() and int(label) < len(self.classes) and text.strip()):
                 raise DataError(
@@ -105,7 +105,7 @@ class _SST(PublishedDataset):
         lines: list[int] = []
         seen: set[tuple[str, int]] = set()
         every = part == TRAIN and self.phrases
-        for number, line in enumerate(published_lines(tree.read(name)), 1):
+        for number, line in enumerate(published_lines(tree.read(name), place), 1):
             for text, sentiment in phrases_of(line, f"{place}, line {number}"):
                 label = self.label_of(sentiment)
                 if label is not None and not (every and (text, label) in seen):

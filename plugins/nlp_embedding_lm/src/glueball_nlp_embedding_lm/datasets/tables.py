@@ -319,6 +319,10 @@ def _loads(text: str, place: str) -> Any:
         return value
 
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        value = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        # Half of a surrogate pair ("\\ud83d") passes json and fails whatever encodes the text later.
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is no valid JSON: {error}.") from error

@@ -115,7 +115,8 @@ class TREC(PublishedDataset):
         texts: list[str] = []
         labels: list[int] = []
         index = {one: label for label, one in enumerate(self.classes)}
-        for number, line in enumerate(published_lines(tree.read(name).replace(b"sister\xf0city", b"sister city")), 1):
+        content = tree.read(name).replace(b"sister\xf0city", b"sister city")
+        for number, line in enumerate(published_lines(content, place), 1):
             # "DESC:manner How did serfdom develop ..."
             label, space, text = line.partition(" ")
             key = label if self.fine else label.partition(":")[0]
