@@ -70,8 +70,21 @@ def register_datasets(register: Register) -> None:
 @hookimpl
 def register_tasks(register: Register) -> None:
     """What the engine needs to know about text with one label each."""
+    register(
+        "text_classification",
+        f"{_PACKAGE}.task:TextClassification",
+        summary="Texts with one label each: vocabulary, cross-entropy, accuracy and macro-F1, class names.",
+    )
 
 
 @hookimpl
 def register_recipes(register: Register) -> None:
     """The recipes of ``recipes/``."""
+    for name, target, summary in (
+        ("textcnn-trec", "textcnn:textcnn_trec", "TextCNN on the questions of TREC, 6 classes."),
+        ("textcnn-mr", "textcnn:textcnn_mr", "TextCNN on film reviews, positive or negative."),
+        ("textcnn-cr", "textcnn:textcnn_cr", "TextCNN on customers' reviews, positive or negative."),
+        ("fasttext", "own_texts:fasttext", "fastText's classifier with n-grams, on any data set of texts."),
+        ("text-classification", "own_texts:text_classification", "Any text classifier on your own file of texts."),
+    ):
+        register(name, f"{_PACKAGE}.recipes.{target}", task="text_classification", summary=summary)

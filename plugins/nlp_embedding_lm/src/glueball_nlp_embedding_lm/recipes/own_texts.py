@@ -1,0 +1,110 @@
+"""Everybody's own texts, and the quickest baseline on any text data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glueball.backend.base import OptimizerSpec
+from glueball.engine import Component, DataSpec, ModelSpec, Recipe, ScheduleSpec
+from glueball.errors import OptionError
+
+from .paths import absolute
+
+
+def text_classification(
+    data: str,
+    val: str | None = None,
+    test: str | None = None,
+    model: str = "textcnn",
+    embedding: str | None = None,
+    mode: str | None = None,
+    tokenizer: str = "basic",
+    holdout: float = 0.1,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> Recipe:
+    """Trains any text classifier on a file of texts and labels: TSV, CSV, JSON lines or fastText's lines.
+
+    Without ``val`` the share ``holdout`` of every class is held out: the same texts every time.
+
+    Args:
+        data: the training texts.
+        val: texts that are measured after each epoch.
+        test: texts that are kept for ``glueball evaluate``.
+        model: one of ``glueball list models --task text_classification``.
+        embedding: a file of word vectors (GloVe, fastText, word2vec).
+        mode: of textcnn: rand, static, non-static or multichannel; by default non-static with an embedding, rand
+            without.
+        tokenizer: basic, whitespace, kim, moses, jieba.
+        text_column, label_column: where they are not found: names or numbers from 0.
+
+    Raises:
+        OptionError: ``mode`` is given for another model than textcnn, or nothing is held out and there is no ``val``.
+    """
+    if val is None and not holdout:
+        raise OptionError("Nothing to measure on: name other texts with --val, or hold some out (--holdout 0.1).")
+    reading = {"text_column": text_column, "label_column": label_column}
+    reading = {name: value for name, value in reading.items() if value is not None}
+
+    def file(path: str, **options: Any) -> Component:
+        return Component(name="text_file", options={"path": absolute(path), **reading, **options})
+
+    if val is None:
+        train = file(data, split="train", holdout=holdout)
+        validation = file(data, split="validation", holdout=holdout)
+    else:
+        train, validation = file(data), file(val)
+    options: dict[str, Any] = {"tokenizer": tokenizer, "max_length": 400}
+    if embedding is not None:
+        options["embedding"] = absolute(embedding)
+    model_options: dict[str, Any] = {}
+    if model.rpartition("/")[2].lower() == "textcnn":
+        model_options["mode"] = mode or ("rand" if embedding is None else "non-static")
+    elif mode is not None:
+        raise OptionError(f"--mode belongs to textcnn. Received: --model {model} --mode {mode}. Leave --mode out.")
+    return Recipe(
+        name="text-classification",
+        task="text_classification",
+        model=ModelSpec(name=model, options=model_options),
+        data=DataSpec(train=train, validation=validation, test=None if test is None else file(test)),
+        optimizer=OptimizerSpec(name="adam"),
+        learning_rate=1e-3,
+        schedule=ScheduleSpec(name="cosine"),
+        epochs=12,
+        batch_size=50,
+        clip_norm=3.0,
+        log_every=20,
+        options=options,
+    )
+
+
+def fasttext(
+    dataset: str = "trec", data: str | None = None, ngrams: int = 2, tokenizer: str = "kim", holdout: float = 0.1
+) -> Recipe:
+    """fastText's classifier (arXiv:1607.01759) on any data set of texts: a bag of words and hashed n-grams, in seconds.
+
+    Args:
+        dataset: one of ``glueball list datasets --plugin nlp_embedding_lm``, or text_file.
+        data: the folder (or the file) of that data set.
+        ngrams: up to how many neighbouring words count together.
+        tokenizer: as for text-classification.
+        holdout: the share of every class that is held out of the training texts.
+    """
+    options: dict[str, Any] = {"holdout": holdout}
+    if data is not None:
+        options["path" if dataset == "text_file" else "root"] = absolute(data)
+    return Recipe(
+        name="fasttext",
+        task="text_classification",
+        model=ModelSpec(name="fasttext_classifier"),
+        data=DataSpec(
+            train=Component(name=dataset, options={**options, "split": "train"}),
+            validation=Component(name=dataset, options={**options, "split": "validation"}),
+        ),
+        optimizer=OptimizerSpec(name="adam"),
+        learning_rate=5e-3,
+        schedule=ScheduleSpec(name="linear"),
+        epochs=10,
+        batch_size=64,
+        options={"tokenizer": tokenizer, "ngrams": ngrams},
+    )
