@@ -15,9 +15,12 @@ from glueball.engine import Component, DataSpec, Recipe, Task
 from glueball.errors import DataError, OptionError
 from glueball.metrics import CrossEntropy
 
+from .folds import FoldPart
 from .predictor import ImageClassifier, class_names, output_names, read_picture, softmax
 from .transforms import Compose, CutMix, MixUp, MixUpOrCutMix, SoftLabels
 
+_FOLD = "fold"
+"""The option of the task that holds [index, folds] in the recipe of a fold."""
 _SHEET_PICTURES = 32
 _SHEET_WRONG = 12
 """At most this many pictures of the sheet are chosen because the answer is wrong; the rest show the usual case."""
@@ -33,6 +36,7 @@ class ImageClassification(Task):
         self._epoch = 0
         self._device = "cpu"
         self._teacher: Any = None
+        self._parts: dict[str, FoldPart] = {}
 
     # ------------------------------------------------------------------------------------------------------------------
     # Data
@@ -57,6 +61,17 @@ class ImageClassification(Task):
     def num_classes(self) -> int:
         """Logits of the network."""
         return self.recipe.model.classes or len(self.classes)
+
+    def source(self, split: str) -> Any:
+        chosen = self.recipe.options.get(_FOLD)
+        split = self.resolved_split(split)
+        if chosen is None or split == "test":
+            return super().source(split)
+        if split not in self._parts:
+            index, folds = chosen
+            # Both are parts of one and the same data set, which is opened once.
+            self._parts[split] = FoldPart(super().source("train"), index, folds, held_out=split == "validation")
+        return self._parts[split]
 
     def dataset(self, split: str, *, training: bool) -> Any:
         source = self.source(split)
@@ -253,6 +268,18 @@ class ImageClassification(Task):
         return None
 
     @classmethod
+    def fold(cls, recipe: Recipe, index: int, folds: int) -> Recipe:
+        """The training data are divided, class by class; the recipe's validation data are left out, its test data kept.
+
+        Of a folder that is not divided all pictures are, those too that the recipe itself would have held out.
+        """
+        train = recipe.data.train
+        if "val_fraction" in train.options:
+            train = attrs.evolve(train, options={**train.options, "val_fraction": None})
+        data = DataSpec(train=train, validation=train, test=recipe.data.test)
+        return attrs.evolve(recipe, data=data, options={**recipe.options, _FOLD: [index, folds]})
+
+    @classmethod
     def retarget(cls, recipe: Recipe, description: Mapping[str, Any], data: str) -> Recipe:
         # The run's own classes decide what a label means, whatever folders the other data have.
         # Nothing is trained on, so nothing needs to be held out of what the folder does not divide itself.
@@ -261,7 +288,9 @@ class ImageClassification(Task):
         def part(split: str) -> Component:
             return Component(name="image_folder", options={**options, "split": split})
 
-        return attrs.evolve(recipe, data=DataSpec(train=part("train"), validation=part("val"), test=part("test")))
+        others = {name: value for name, value in recipe.options.items() if name != _FOLD}
+        data_spec = DataSpec(train=part("train"), validation=part("val"), test=part("test"))
+        return attrs.evolve(recipe, data=data_spec, options=others)
 
 
 def build_transform(steps: Sequence[Component]) -> Any:
