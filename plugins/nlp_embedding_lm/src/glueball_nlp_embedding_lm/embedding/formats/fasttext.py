@@ -129,7 +129,16 @@ class FastTextVectors:
             word = token.encode(self._encoding)
         except UnicodeEncodeError:
             return False
-        return word in self._words or len(self.subwords([word])[0]) > 0
+        if word in self._words:
+            return True
+        if self.maxn == 0 or self.bucket == 0 or word in self._whole_words:
+            return False
+        if self._pruned is not None:
+            return len(self.subwords([word])[0]) > 0
+        # Every n-gram has a row, so that it is enough to know that there is one; one character alone is none if it is a
+        # bracket.
+        characters = 2 + sum((byte & 0xC0) != 0x80 for byte in word)
+        return max(self.minn, 2) <= min(self.maxn, characters) or (self.minn <= 1 and characters > 2)
 
     @overload
     def __getitem__(self, tokens: str) -> np.ndarray: ...
