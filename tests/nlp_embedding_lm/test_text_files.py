@@ -431,6 +431,64 @@ def test_packed_files_that_are_damaged_or_bombs_are_refused(tmp_path: Path, monk
         TextFile(write(tmp_path / "a.tsv.gz", gzip.compress(b"pos\t" + b" " * 5_000_000 + b"\n")))
 
 
+_pieces = st.sampled_from(
+    [
+        *(
+            piece.encode()
+            for piece in ("pos", "neg", "1", "1.0", "true", "text", "label", "a longer text here", "__label__a ")
+        ),
+        *(
+            b"\t",
+            b",",
+            b";",
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b'"',
+            b'""',
+            b" ",
+            b"\0",
+            b"\xff",
+            b"\xc3\xa9",
+            b"\xef\xbb\xbf",
+            b"\xff\xfe",
+        ),
+        *(
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b":",
+            b'{"text": "a", "label": 1}',
+            b'["a", "b"]',
+            b"null",
+            b"\\ud83d",
+            b"1e999",
+            b"-0",
+        ),
+    ]
+)
+
+
+@given(
+    content=st.one_of(st.binary(max_size=60), st.lists(_pieces, max_size=40).map(b"".join)),
+    suffix=st.sampled_from([".tsv", ".csv", ".jsonl", ".json", ".txt", ".tsv.gz", ""]),
+    classes=st.sampled_from([None, ["pos", "neg"], ["1", "2"]]),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_samples_or_an_error_of_ours(
+    content: bytes, suffix: str, classes: list[str] | None, tmp_path: Path
+) -> None:
+    path = write(tmp_path / f"a{suffix}", gzip.compress(content) if suffix.endswith("gz") else content)
+    try:
+        dataset = TextFile(path, classes)
+    except DataError:
+        return
+    assert len(dataset) == len(dataset.labels()) > 0
+    assert all(isinstance(text, str) and 0 <= label < len(dataset.classes) for text, label in dataset)
+    assert all(text.isascii() or text.encode() for text in dataset.texts)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Splits
 
