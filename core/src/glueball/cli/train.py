@@ -239,6 +239,7 @@ _PARTS = (
     ("weights/last.safetensors", "the last weights"),
     ("curves.png", "loss and metrics over the epochs"),
     ("predictions.png", "some held-out predictions"),
+    ("predictions.html", "held-out predictions, mistakes first"),
     ("log.jsonl", "every number of the run"),
     ("checkpoints", "what --resume needs"),
 )
