@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glueball.data import ArrayDataset, SimpleDataset
@@ -18,6 +18,7 @@ from glueball_nlp_embedding_lm.counting import Counter, Splitter, count_tokens, 
 WORDS = st.lists(st.text("abAB", max_size=2))
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS, st.booleans())
 def test_counts(first: list[str], second: list[str], to_lower: bool) -> None:
     expected = collections.Counter(token.lower() if to_lower else token for token in first + second)
@@ -27,6 +28,7 @@ def test_counts(first: list[str], second: list[str], to_lower: bool) -> None:
     assert counter == expected
 
 
+@settings(deadline=None)
 @given(WORDS, st.integers(0, 4))
 def test_discard_keeps_the_sum(tokens: list[str], min_freq: int) -> None:
     counter = count_tokens(tokens)
@@ -55,6 +57,7 @@ def test_concat_sequence() -> None:
     assert counting.concat_sequence([["a"], (), ["b", "c"]]) == ["a", "b", "c"]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 7), st.data(), st.booleans())
 def test_slices(count: int, length: int, data: st.DataObject, pad_last: bool) -> None:
     overlap = data.draw(st.integers(0, length - 1))

@@ -7,13 +7,14 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glueball.errors import DataError, OptionError
 from glueball_nlp_embedding_lm.sequences import ClipSequence, PadSequence, concat_with_separators, truncate_equal
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 10), st.booleans())
 def test_clip_and_pad(sequence: list[int], length: int, clip: bool) -> None:
     before = list(sequence)
@@ -72,6 +73,7 @@ def by_popping(lengths: list[int], max_length: int) -> list[int]:
     return lengths
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=5), st.integers(0, 40))
 def test_truncate_equal(lengths: list[int], max_length: int) -> None:
     sequences = [list(range(length)) for length in lengths]

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glueball.errors import DataError, OptionError
@@ -84,6 +84,7 @@ def test_fasttext_gives_the_same() -> None:
         assert sorted(WordNGrams(97, n)(text.split()).tolist()) == expected
 
 
+@settings(deadline=None)
 @given(WORDS)
 def test_hashes_of_words(words: list[str]) -> None:
     hashes = hash_words(words)
@@ -91,6 +92,7 @@ def test_hashes_of_words(words: list[str]) -> None:
     assert hashes.tolist() == [fnv(word.encode()) for word in words]
 
 
+@settings(deadline=None)
 @given(WORDS, st.sets(st.integers(1, 7), min_size=1), st.sampled_from([1, 7, 2_000_000, 2**32 - 1]))
 def test_ngrams(words: list[str], sizes: set[int], buckets: int) -> None:
     function = NGramHashes(buckets, sizes)
@@ -113,6 +115,7 @@ def test_ngrams_of_special_tokens_and_back() -> None:
     assert pickle.loads(pickle.dumps(function)) == function
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.text("abé", max_size=3), max_size=40), max_size=4),
     st.integers(1, 8),

@@ -64,6 +64,7 @@ def test_order() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text("abB<>é世", max_size=3), st.integers(-1, 4)),
     st.none() | st.integers(1, 5),
@@ -237,6 +238,8 @@ def test_file_of_old_versions() -> None:
     data.update(padding_token=None, bos_token=None, eos_token=None)
     vocab = Vocab.from_json(json.dumps(data))
     assert vocab == Vocab({"a": 1}, padding_token=None, bos_token=None, eos_token=None)
+    assert vocab.reserved_tokens == []
+    assert '"reserved_tokens": null' in vocab.to_json()
 
 
 def test_damaged_file_keeps_its_rows() -> None:
@@ -360,7 +363,7 @@ def read_or_refused(text: str | bytes) -> Vocab | None:
     return vocab
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_random_json_is_a_sound_vocabulary_or_an_error(data: st.DataObject) -> None:
     members = json.loads(GLUONNLP_JSON)
@@ -377,11 +380,13 @@ def test_random_json_is_a_sound_vocabulary_or_an_error(data: st.DataObject) -> N
     read_or_refused(json.dumps(members))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40) | _JSON.map(json.dumps))
 def test_any_text_is_refused(text: str | bytes) -> None:
     assert read_or_refused(text) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<unk>", "a", "b", "c", ""]), max_size=6), st.data())
 def test_small_files(tokens: list[str], data: st.DataObject) -> None:
     """Files that are right more often than not, damaged ones among them."""

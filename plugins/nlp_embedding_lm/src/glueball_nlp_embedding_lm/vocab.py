@@ -298,7 +298,8 @@ class Vocab:
         return {
             "idx_to_token": self._idx_to_token,
             "token_to_idx": dict(self._token_to_idx),
-            "reserved_tokens": self._reserved_tokens,
+            # As GluonNLP writes it.
+            "reserved_tokens": self._reserved_tokens or None,
             "unknown_token": self.unknown_token,
             "identifiers_to_tokens": self._identifiers_to_tokens,
         }

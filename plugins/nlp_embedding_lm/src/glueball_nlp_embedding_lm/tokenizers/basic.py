@@ -27,6 +27,8 @@ _TITLES_AND_NAMES = (
 )
 _LOWER_CASE = "approx assn bros cf corp dept dr etc inc jr ltd mr mrs ms prof sgt sr vs"
 
+# Cut off from their number; single letters are not, since 3G and 5k mean other things.
+_UNITS = "km|cm|mm|nm|kg|mg|lbs?|oz|ft|mph|kb|mb|gb|tb|k?hz|mhz|ghz|px|dpi|am|pm"
 _DOMAINS = "com|org|net|edu|gov|mil|info|biz"
 
 # A stretch that is longer is hardly seen twice, and remembering it would cost memory.
@@ -38,10 +40,13 @@ _REMEMBERED = 1 << 16
 def _expression(split_hyphens: bool) -> re.Pattern[str]:
     letters = f"[^\\W_]+(?:[{_marks()}][^\\W_]*)*"
     apostrophe = "['\u2019]"
-    end = r"(?!\w)"
+    # An underscore is no part of a word where it stands at an end: _emphasis_.
+    start, end = r"(?<![^\W_])", r"(?![^\W_])"
+    stop = f"(?:n{apostrophe}t)?{end}"
     clitic = f"{apostrophe}(?i:s|re|ve|ll|d|m){end}"
-    # Within a word: O'Brien, snake_case, and where hyphens do not split also well-known.
-    inner = f"(?:_+|{apostrophe}(?!(?i:s|re|ve|ll|d|m){end})" + ("" if split_hyphens else "|-") + ")"
+    # Within a word: O'Brien, snake_case, F-16, and where hyphens do not split also well-known.
+    hyphen = r"(?<=[^\W\d_])-(?=\d)" if split_hyphens else "-"
+    inner = f"(?:_+|{apostrophe}(?!(?i:s|re|ve|ll|d|m){end})|{hyphen})"
     # What ends an address is rather the sentence's.
     address = r"""[^\s<>"]*[^\s<>".,;:!?'\u2019\u201d()\[\]{}]"""
     modifier = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
@@ -54,7 +59,8 @@ def _expression(split_hyphens: bool) -> re.Pattern[str]:
         rf"www\.{address}",
         rf"[\w.+%-]{{1,64}}@(?:[^\W_][\w-]{{0,62}}\.){{1,8}}[^\W\d_]{{2,24}}{end}",
         rf"(?:[a-z0-9][a-z0-9-]{{0,62}}\.){{1,4}}(?:{_DOMAINS})(?:/(?:{address})?)?{end}",
-        # With its unit or ending: 3D, 20th, 1990s.
+        rf"\d+(?:[.,]\d+)*(?=(?i:{_UNITS}){end})",
+        # With its ending: 3D, 20th, 1990s.
         rf"\d+(?:[.,:/]\d+)*(?:{letters})?",
         # U.S., e.g., a.m., degrees, and a name's initial.
         r"(?:[^\W\d_]\.){2,}",
@@ -62,21 +68,22 @@ def _expression(split_hyphens: bool) -> re.Pattern[str]:
         rf"(?:Ph\.D|M\.Sc|B\.Sc)\.?{end}",
         rf"[A-HJ-Z]\.{end}",
         rf"(?:{abbreviations})\.{end}",
-        # Contractions. The second half stands first: "n't" must not be taken for a word.
+        # Contractions. The second half stands before the first: "n't" must not be taken for a word.
         rf"(?i:n{apostrophe}t){end}",
+        rf"(?i:can(?=not{stop})|gon(?=na{stop})|wan(?=na{stop})|got(?=ta{stop})|gim(?=me{stop})|lem(?=me{stop}))",
         rf"[^\W_]+?(?=(?i:n{apostrophe}t){end})",
-        rf"(?i:can(?=not{end})|gon(?=na{end})|wan(?=na{end})|got(?=ta{end})|gim(?=me{end})|lem(?=me{end}))",
         f"{letters}(?:{inner}{letters})*",
     )
     of_signs = (
-        rf"(?<=\w){clitic}",
+        # Alone where the text was tokenised before.
+        rf"(?<=\w){clitic}|\A{clitic}\Z",
         # Mentions and tags.
-        r"(?<!\w)[@#][^\W\d]\w*",
+        rf"{start}[@#][^\W\d]\w*",
         # Faces and hearts.
-        rf"(?<!\w)(?:[:;=]['\u2019]?[-o]?[()\[\]DPp/\\|]|</?3){end}",
+        rf"{start}(?:[:;=]['\u2019]?[-o]?[()\[\]DPp/\\|]|</?3){end}",
         # Decades, and words whose first letters are left out.
-        rf"(?<!\w){apostrophe}(?:\d0s|(?i:em|tis|twas|til|cause|bout)){end}",
-        rf"(?<!\w)\.\d+(?:{letters})?",
+        rf"{start}{apostrophe}(?:\d0s|(?i:em|tis|twas|til|cause|bout)){end}",
+        rf"{start}\.\d+(?:{letters})?",
         # Ellipses, dashes and rules.
         r"\.{2,}",
         r"([-=*_~#])\1+",
@@ -113,7 +120,9 @@ class BasicTokenizer(Tokenizer):
     - Punctuation and symbols are tokens of their own, but ellipses and dashes of several characters are one.
     - Web and e-mail addresses, ``@names``, ``#tags``, ``:-)``, numbers with their points (``1,000.50``, ``10:30``,
       ``1/2``), ``U.S.``, ``e.g.``, ``Ph.D.``, ``Mr.`` and the like are one token each.
-    - Hyphenated words are split: ``well - known``.
+    - Hyphenated words are split (``well - known``) but before a number (``F-16``), and numbers from their units
+      (``10 km``).
+    - Texts that were tokenised in this manner before stay as they are.
 
     White space is dropped; all other characters are kept, in their order.
 
