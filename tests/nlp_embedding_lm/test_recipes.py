@@ -141,3 +141,12 @@ def test_own_texts_take_any_model_and_refuse_what_it_does_not_have() -> None:
         glueball.get_recipe("text-classification", data="a.tsv", model="fasttext_classifier", mode="static")
     with pytest.raises(OptionError, match="Nothing to measure on"):
         glueball.get_recipe("text-classification", data="a.tsv", holdout=0)
+
+
+def test_fasttext_takes_the_parts_that_a_data_set_has() -> None:
+    found = {}
+    for name in ("trec", "mr", "sst2", "text_file"):
+        data = glueball.get_recipe("fasttext", dataset=name, data="somewhere").data
+        assert data.validation is not None
+        found[name] = ("holdout" in data.train.options, data.test is not None)
+    assert found == {"trec": (True, True), "mr": (True, False), "sst2": (False, True), "text_file": (True, False)}

@@ -88,11 +88,17 @@ def fasttext(
         data: the folder (or the file) of that data set.
         ngrams: up to how many neighbouring words count together.
         tokenizer: as for text-classification.
-        holdout: the share of every class that is held out of the training texts.
+        holdout: the share of every class that is held out of the training texts, where the data set has no validation
+            part of its own.
     """
-    options: dict[str, Any] = {"holdout": holdout}
+    from glueball import catalog
+
+    current = catalog.current()
+    parts = getattr(current.resolve(current.find("dataset", dataset)), "parts", ())
+    options: dict[str, Any] = {} if "validation" in parts else {"holdout": holdout}
     if data is not None:
         options["path" if dataset == "text_file" else "root"] = absolute(data)
+    place = {name: value for name, value in options.items() if name != "holdout"}
     return Recipe(
         name="fasttext",
         task="text_classification",
@@ -100,6 +106,7 @@ def fasttext(
         data=DataSpec(
             train=Component(name=dataset, options={**options, "split": "train"}),
             validation=Component(name=dataset, options={**options, "split": "validation"}),
+            test=Component(name=dataset, options={**place, "split": "test"}) if "test" in parts else None,
         ),
         optimizer=OptimizerSpec(name="adam"),
         learning_rate=5e-3,
