@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import doctest
+import importlib
 import itertools
 
 import numpy as np
@@ -109,3 +111,10 @@ def test_splitters() -> None:
     assert Splitter(" ")("a  b") == ["a", "", "b"]
     with pytest.raises(OptionError, match="at least one character"):
         Splitter("")
+
+
+@pytest.mark.parametrize("module", ["counting", "sequences", "subwords", "tokenizers.basic", "vocab"])
+def test_examples_of_the_documentation(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"glueball_nlp_embedding_lm.{module}"))
+    assert results.attempted > 0
+    assert results.failed == 0

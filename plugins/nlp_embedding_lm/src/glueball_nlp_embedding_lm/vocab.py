@@ -86,6 +86,7 @@ class Vocab:
             wrong type.
 
     Example:
+        >>> from glueball_nlp_embedding_lm.counting import count_tokens
         >>> vocab = Vocab(count_tokens("a b b c".split()), mask_token="<mask>")
         >>> vocab.idx_to_token
         ['<unk>', '<mask>', '<pad>', '<bos>', '<eos>', 'b', 'a', 'c']
