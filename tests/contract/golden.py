@@ -250,6 +250,27 @@ def gated() -> Any:
     return Recurrent(rnn.GRU(3, 2, bidirectional=True, use_sequence_length=True), 1, 4)
 
 
+class Unrolled(nn.HybridBlock):  # type: ignore[misc, name-defined]
+    """Cells one above the other over sequences of different lengths; all that they give."""
+
+    def __init__(self, *cells: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for cell in cells:
+            self.register_child(cell)
+
+    def hybrid_forward(self, F: Any, x: Any, length: Any) -> Any:
+        results = []
+        for cell in self._children.values():
+            x, states = cell.unroll(5, x, layout="NTC", merge_outputs=True, valid_length=length)
+            results += states
+        return F.concat(*(F.reshape(one, shape=(-1,)) for one in (x, *results)), dim=0)
+
+
+@network(normal(4, 5, 6), _LENGTHS)
+def cells() -> Any:
+    return Unrolled(rnn.LSTMCell(3), rnn.GRUCell(4), rnn.RNNCell(3), rnn.RNNCell(3, "softsign"))
+
+
 @network(normal(4, 5, 6))
 def whole_sequences() -> Any:
     return Recurrent(rnn.LSTM(3, 2, "NTC"), 2, 2)

@@ -249,3 +249,48 @@ def test_lengths_of_any_kind(kind: Any) -> None:
     for lengths in ([TIME, 2, 4], [TIME + 4, 2, 4]):
         found = layer(data, None, current.array(np.array(lengths, kind)))
         np.testing.assert_array_equal(current.numpy(found), expected)
+
+
+CELLS: dict[str, Any] = {
+    "rnn_relu": lambda: rnn.RNNCell(HIDDEN, "relu"),
+    "rnn_tanh": lambda: rnn.RNNCell(HIDDEN),
+    "lstm": lambda: rnn.LSTMCell(HIDDEN),
+    "gru": lambda: rnn.GRUCell(HIDDEN),
+}
+
+
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
+@pytest.mark.parametrize("layout", ["TNC", "NTC"])
+@pytest.mark.parametrize("mode", CELLS)
+def test_cells(mode: str, layout: str, lengths: bool) -> None:
+    """A step, and sequences as arrays and as lists, from given states and from zeros."""
+    current, cell = backend.current(), CELLS[mode]()
+    cell.initialize(init.Xavier())
+    states = [one[0] for one in begin(mode, 1, 1)]
+    data = normal(TIME, len(LENGTHS), CHANNELS)
+    arrays = [current.array(one.astype(np.float32)) for one in states]
+    cell(current.array(data[0].astype(np.float32)), arrays)  # tells the shapes
+    weights = [numbers(cell)[name] for name in NAMES]
+    stepped = recurrent_layers(mode, data[:1], [one[None] for one in states], [weights])
+    output, after = cell(current.array(data[0].astype(np.float32)), arrays)
+    close(output, stepped[0][0])
+    for one, wanted in zip(after, stepped[1:], strict=True):
+        close(one, wanted[0])
+    given = LENGTHS if lengths else None
+    valid = current.array(np.array(LENGTHS, np.float32)) if lengths else None
+    axis = layout.index("T")
+    inputs = current.array((data if axis == 0 else data.swapaxes(0, 1)).astype(np.float32))
+    separate = [current.array(one.astype(np.float32)) for one in data]
+    for begins, first in ((arrays, states), (None, [np.zeros_like(one) for one in states])):
+        expected, *ends = recurrent_layers(mode, data, [one[None] for one in first], [weights], given)
+        for source in (inputs, separate):
+            merged, ended = cell.unroll(TIME, source, begins, layout, True, valid)
+            close(merged, expected if axis == 0 else expected.swapaxes(0, 1))
+            for one, wanted in zip(ended, ends, strict=True):
+                close(one, wanted[0])
+            listed, _ = cell.unroll(TIME, source, begins, layout, False, valid)
+            assert len(listed) == TIME
+            for one, wanted in zip(listed, expected, strict=True):
+                close(one, wanted)
+    single, _ = cell.unroll(1, separate[:1], None, layout, True)
+    assert current.numpy(single).shape[axis] == 1

@@ -345,6 +345,18 @@ def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
         call(*layers)
 
 
+def test_cells_have_gluon_s_names_and_refuse_other_lengths() -> None:
+    cell = rnn.LSTMCell(3, prefix="cell_")
+    cell.initialize()
+    assert list(backends.current().parameters(cell)) == ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
+    assert "cell_h2h_bias" in cell.collect_params()
+    inputs = backends.current().array(data(2, 5, 4))
+    with pytest.raises(OptionError, match=r"of 4 steps.*received 5"):
+        cell.unroll(4, inputs)
+    with pytest.raises(OptionError, match="NCT"):
+        cell.unroll(5, inputs, layout="NCT")
+
+
 def test_options_are_checked() -> None:
     with pytest.raises((OptionError, AssertionError), match="NTC"):
         rnn.GRU(3, layout="NCT")

@@ -116,6 +116,45 @@ def _keeping_cell(F: Any, weights: Sequence[Any], hidden_size: int) -> list[Any]
     return [F.concat(i2h_weight, F.expand_dims(column, axis=1), dim=1), *others]
 
 
+def unroll(
+    F: Any,
+    cell: Callable[..., Any],
+    steps: Sequence[Any],
+    states: Sequence[Any],
+    axis: int,
+    merge: bool | None,
+    valid_length: Any,
+) -> tuple[Any, Any]:
+    """(outputs, states) of a cell over ``steps``, each (batch, channels); outputs are joined along a new ``axis``.
+
+    As in Gluon ``merge`` None leaves them a list, unless they are masked by ``valid_length`` (batch,). Unlike there a
+    length of 0 is one: no step before the first is read.
+    """
+    begin, outputs, every = states, [], []
+    for step in steps:
+        output, states = cell(step, states)
+        outputs.append(output)
+        every.append(states)
+    if valid_length is None:
+        return (F.stack(*outputs, axis=axis) if merge else outputs), states
+    last_step = F.broadcast_maximum(valid_length, F.ones_like(valid_length))
+    ended = []
+    for first, reached in zip(begin, zip(*every, strict=True), strict=True):
+        last = F.SequenceLast(F.stack(*reached, axis=0), last_step, use_sequence_length=True)
+        ended.append(F.where(valid_length > 0, last, first))
+    merged = F.SequenceMask(F.stack(*outputs, axis=axis), valid_length, use_sequence_length=True, axis=axis)
+    if merge is False:
+        pieces = F.split(merged, num_outputs=len(outputs), axis=axis, squeeze_axis=True)
+        return ([pieces] if len(outputs) == 1 else list(pieces)), ended
+    return merged, ended
+
+
+def check_steps(cell: str, expected: int, received: int) -> None:
+    """Raises OptionError where the inputs are not as many steps as are to be made."""
+    if expected != received or received < 1:
+        raise OptionError(f"{cell}.unroll: expected inputs of {expected} steps, at least 1; received {received}.")
+
+
 def check_layout(layer: str, layout: str) -> None:
     """Raises OptionError for a layout that recurrent layers do not have."""
     if layout not in LAYOUTS:

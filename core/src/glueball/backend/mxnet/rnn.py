@@ -169,14 +169,51 @@ class _RecurrentLayer(BlockInterface):
         return found
 
 
+class _Cell(BlockInterface):
+    """Mixed into Gluon's RNNCell, LSTMCell and GRUCell."""
+
+    # Of the Gluon class.
+    state_info: Callable[..., list[dict[str, Any]]]
+    reset: Callable[[], None]
+
+    def unroll(
+        self,
+        length: int,
+        inputs: Any,
+        begin_state: Any = None,
+        layout: str = "NTC",
+        merge_outputs: bool | None = None,
+        valid_length: Any = None,
+    ) -> Any:
+        """Gluon's, except that a ``valid_length`` of 0 leaves the states as they were, where Gluon reads elsewhere."""
+        recurrent.check_layout(type(self).__name__, layout)
+        axis = layout.index("T")
+        if isinstance(inputs, (mx.nd.NDArray, mx.sym.Symbol)):
+            if isinstance(inputs, mx.nd.NDArray):
+                recurrent.check_steps(type(self).__name__, length, inputs.shape[axis])
+            F = mx.nd if isinstance(inputs, mx.nd.NDArray) else mx.sym
+            pieces = F.split(inputs, num_outputs=length, axis=axis, squeeze_axis=True)
+            steps = [pieces] if length == 1 else list(pieces)
+        else:
+            steps = list(inputs)
+            recurrent.check_steps(type(self).__name__, length, len(steps))
+            F = mx.nd if isinstance(steps[0], mx.nd.NDArray) else mx.sym
+        if begin_state is None:
+            # Made from the first step: of its batch size, data type and device, in a graph too.
+            row = F.zeros_like(F.slice_axis(steps[0], axis=1, begin=0, end=1))
+            sizes = [info["shape"][1] for info in self.state_info()]
+            begin_state = [F.broadcast_axis(row, axis=1, size=size) for size in sizes]
+        self.reset()
+        return recurrent.unroll(F, self, steps, begin_state, axis, merge_outputs, valid_length)
+
+
 __all__: list[str] = []
 
 for _name, _layer in vars(gluon.rnn).items():
     if isinstance(_layer, type) and issubclass(_layer, gluon.Block):
-        if _name in ("RNN", "LSTM", "GRU"):
-            globals()[_name] = type(
-                _name, (_RecurrentLayer, _layer), {"__module__": __name__, "__doc__": _layer.__doc__}
-            )
+        if _name in ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"):
+            _mixin = _Cell if _name.endswith("Cell") else _RecurrentLayer
+            globals()[_name] = type(_name, (_mixin, _layer), {"__module__": __name__, "__doc__": _layer.__doc__})
         else:
             globals()[_name] = with_interface(_layer, __name__)
         __all__ += [_name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glueball.backend.torch.layers.cells import GRUCell, LSTMCell, RNNCell
 from glueball.backend.torch.layers.recurrent import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
