@@ -1,7 +1,7 @@
 """Kim's convolutional networks on the data sets of his paper (arXiv:1408.5882), cleaned by his rules.
 
-Kim trained with Adadelta; Adam with a small rate takes its place. Its settings were chosen on a tenth of the training
-texts of TREC and MR that was held out, never on test data.
+Kim trained with Adadelta; Adam with a small rate that falls to nothing takes its place. How it trains was judged by a
+tenth of the training texts that was held out, never by test data.
 """
 
 from __future__ import annotations
