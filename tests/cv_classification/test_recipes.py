@@ -74,7 +74,9 @@ def test_digits_learns_from_a_few_pictures(tmp_path: Path) -> None:
     assert description["model"] == {"name": "cifar_resnet20_v1", "options": {}, "classes": 10}
 
 
-@pytest.mark.parametrize("options", [{"crop": "ten", "crop_ratio": 0.8}, {"mirror": True}], ids=["ten", "mirror"])
+@pytest.mark.parametrize(
+    "options", [{"crop": "ten", "crop_ratio": 0.8}, {"mirror": True, "shift": 1}], ids=["ten crops", "small views"]
+)
 def test_views_are_opinions_on_one_picture(tmp_path: Path, options: dict[str, Any]) -> None:
     """Validation, evaluation and prediction average the same views."""
     views = TransformSpec(

@@ -47,7 +47,6 @@ EXAMPLES: dict[str, Any] = {
     "EfficientNetCenterCrop": transforms.EfficientNetCenterCrop(32),
     "EfficientNetRandomCrop": transforms.EfficientNetRandomCrop(32),
     "FiveCrop": transforms.FiveCrop((30, 40)),
-    "MirrorPair": transforms.MirrorPair(),
     "Normalize": transforms.Normalize(),
     "RandAugment": transforms.RandAugment(3, 12),
     "RandomColorJitter": transforms.RandomColorJitter(0.4, 0.3, 0.2, 0.1),
@@ -59,6 +58,7 @@ EXAMPLES: dict[str, Any] = {
     "RandomLighting": transforms.RandomLighting(0.5),
     "RandomResizedCrop": transforms.RandomResizedCrop((32, 24)),
     "Resize": transforms.Resize(40),
+    "SmallViews": transforms.SmallViews(),
     "TenCrop": transforms.TenCrop(32),
     "ToNormalizedTensor": transforms.ToNormalizedTensor(),
     "ToTensor": transforms.ToTensor(),
@@ -491,15 +491,23 @@ def test_efficientnet_crops_are_gluoncvs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ours(picture(), stream()).shape == (64, 64, 3)
 
 
-def test_a_picture_and_its_mirror_image() -> None:
+def test_small_views() -> None:
     image = picture()
-    first, second = transforms.MirrorPair()(image)
+    first, second = transforms.SmallViews(shift=0)(image)
     assert np.array_equal(first, image)
     assert np.array_equal(second[:, ::-1], image)
-    plain, mirrored = transforms.cifar_eval(64), transforms.cifar_eval(64, mirror=True)
-    assert np.array_equal(mirrored(image), np.stack([plain(image), plain(image[:, ::-1])]))
-    with pytest.raises(OptionError, match="Leave mirror out"):
-        transforms.ClassificationEval(crop="ten", mirror=True)
+    plain, upper_left, lower_right = transforms.SmallViews(mirror=False, shift=2)(image)
+    assert np.array_equal(plain, image)
+    assert np.array_equal(upper_left[:-2, :-2], image[2:, 2:])
+    assert np.array_equal(lower_right[2:, 2:], image[:-2, :-2])
+    assert np.array_equal(lower_right[:2, 2:], image[1::-1, :-2])  # the border is a reflection
+    assert transforms.SmallViews()(picture(1, 3)).shape == (6, 1, 3, 3)
+    evaluation = transforms.cifar_eval(64)
+    views = transforms.cifar_eval(64, mirror=True, shift=1)(image)
+    assert np.array_equal(views, np.stack([evaluation(view) for view in transforms.SmallViews()(image)]))
+    for options in ({"mirror": True}, {"shift": 1}):
+        with pytest.raises(OptionError, match="Leave mirror and shift out"):
+            transforms.ClassificationEval(crop="ten", **options)
 
 
 def test_crops_of_the_smallest_pictures() -> None:

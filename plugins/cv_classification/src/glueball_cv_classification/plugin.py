@@ -161,7 +161,7 @@ _TRANSFORMS = (
     ("normalize", "Normalize", "Subtracts a mean, divides by a deviation.", None),
     ("five_crop", "FiveCrop", "Centre and corners.", None),
     ("ten_crop", "TenCrop", "Centre and corners, mirrored too.", None),
-    ("mirror_pair", "MirrorPair", "The picture and its mirror image, two views.", None),
+    ("small_views", "SmallViews", "The picture, shifted a little and mirrored.", "arXiv:2404.00498"),
     ("efficientnet_random_crop", "EfficientNetRandomCrop", "EfficientNet's training crop.", "arXiv:1905.11946"),
     ("efficientnet_center_crop", "EfficientNetCenterCrop", "EfficientNet's evaluation crop.", "arXiv:1905.11946"),
     ("mixup", "MixUp", "Of batches: weighted means of two samples.", "arXiv:1710.09412"),

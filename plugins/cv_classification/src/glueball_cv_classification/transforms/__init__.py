@@ -21,12 +21,12 @@ from .geometry import (
     EfficientNetCenterCrop,
     EfficientNetRandomCrop,
     FiveCrop,
-    MirrorPair,
     RandomCrop,
     RandomFlipLeftRight,
     RandomFlipTopBottom,
     RandomResizedCrop,
     Resize,
+    SmallViews,
     TenCrop,
 )
 from .policy import AutoAugment, RandAugment
@@ -70,7 +70,7 @@ _BY_NAME: dict[str, type] = {
         Resize,
         SoftLabels,
         TenCrop,
-        MirrorPair,
+        SmallViews,
         ToNormalizedTensor,
         ToTensor,
     )
@@ -113,7 +113,6 @@ __all__ = [
     "EfficientNetCenterCrop",
     "EfficientNetRandomCrop",
     "FiveCrop",
-    "MirrorPair",
     "MixUp",
     "MixUpOrCutMix",
     "Normalize",
@@ -128,6 +127,7 @@ __all__ = [
     "RandomLighting",
     "RandomResizedCrop",
     "Resize",
+    "SmallViews",
     "SoftLabels",
     "TenCrop",
     "ToNormalizedTensor",

@@ -224,16 +224,31 @@ class TenCrop(Transform):
 
 
 @attrs.frozen
-class MirrorPair(Transform):
-    """The picture and its mirror image: (2, height, width, channels).
+class SmallViews(Transform):
+    """A picture as it would have looked a little different: (views, height, width, channels).
 
-    A network that was trained on pictures and mirror images answers for both; the mean of two answers is better than
-    either.
+    A network that was trained on shifted and mirrored pictures answers for all of them, and the mean of several answers
+    is better than one (arXiv:2404.00498, section 3.5).
     """
+
+    mirror: bool = True
+    """Each view is followed by its mirror image."""
+    shift: int = attrs.field(default=1, validator=within(0, 64))
+    """Pixels by which two further views are moved, to the upper left and the lower right; borders are reflected. 0 adds
+    none."""
 
     def __call__(self, image: np.ndarray, random: np.random.Generator | None = None) -> np.ndarray:
         image = np.asarray(image)
-        return np.stack([image, image[:, ::-1]])
+        height, width = image.shape[:2]
+        views = [image]
+        if self.shift:
+            border = self.shift
+            # "symmetric" repeats the last pixel, so that it works for the smallest pictures too.
+            wide = np.pad(image, ((border, border), (border, border), (0, 0)), mode="symmetric")
+            views += [wide[start : start + height, start : start + width] for start in (2 * border, 0)]
+        if self.mirror:
+            views = [view for one in views for view in (one, one[:, ::-1])]
+        return np.stack(views)
 
 
 @attrs.frozen

@@ -20,11 +20,11 @@ from .color import RandomColorJitter, RandomLighting
 from .erasing import Cutout, RandomErasing
 from .geometry import (
     CenterCrop,
-    MirrorPair,
     RandomCrop,
     RandomFlipLeftRight,
     RandomResizedCrop,
     Resize,
+    SmallViews,
     TenCrop,
     interpolation_field,
 )
@@ -137,14 +137,16 @@ class ClassificationEval(Preset):
     Several views of a picture are (views, channels, size, size); the network's answers to them are averaged.
 
     Raises:
-        OptionError: mirror images of ten crops are asked for, which hold them already.
+        OptionError: further views of ten crops are asked for, which are views already.
     """
 
     size: int = attrs.field(default=224, validator=within(1, 16384))
     crop: str = attrs.field(default="center", validator=_choice(EVAL_CROPS))
     """"center", "ten" (centre, corners and their mirror images), or "whole": the picture squeezed into the square."""
     mirror: bool = False
-    """Two views: the crop and its mirror image."""
+    """The crop and its mirror image: two views for one."""
+    shift: int = attrs.field(default=0, validator=within(0, 64))
+    """The crop, and the crop moved by so many pixels to two corners: three views for one."""
     crop_ratio: float = attrs.field(default=0.875, validator=within(0.01, 1.0))
     """The short side is resized to ``ceil(size / crop_ratio)`` first."""
     interpolation: str = interpolation_field()
@@ -158,15 +160,15 @@ class ClassificationEval(Preset):
             # Rounded first: 224 / 0.875 must not become 257 through the last bit of a quotient.
             yield Resize(math.ceil(round(self.size / self.crop_ratio, 6)), interpolation=self.interpolation)
             yield TenCrop(self.size) if self.crop == "ten" else CenterCrop(self.size, self.interpolation)
-        if self.mirror:
-            yield MirrorPair()
+        if self.mirror or self.shift:
+            yield SmallViews(self.mirror, self.shift)
         yield ToNormalizedTensor(self.mean, self.std)
 
     def __attrs_post_init__(self) -> None:
-        if self.mirror and self.crop == "ten":
+        if (self.mirror or self.shift) and self.crop == "ten":
             raise OptionError(
-                'mirror=True goes with crop="center" or "whole"; ten crops hold their mirror images already. '
-                'Received: mirror=True, crop="ten". Leave mirror out.'
+                'mirror and shift go with crop="center" or "whole"; ten crops are views already. '
+                f'Received: mirror={self.mirror}, shift={self.shift}, crop="ten". Leave mirror and shift out.'
             )
         object.__setattr__(self, "_pipeline", self.compose())
 
