@@ -502,7 +502,7 @@ def test_small_views() -> None:
     assert np.array_equal(lower_right[2:, 2:], image[:-2, :-2])
     assert np.array_equal(lower_right[:2, 2:], image[1::-1, :-2])  # the border is a reflection
     assert transforms.SmallViews()(picture(1, 3)).shape == (6, 1, 3, 3)
-    evaluation = transforms.cifar_eval(64)
+    image, evaluation = picture(64, 64), transforms.cifar_eval(64)
     views = transforms.cifar_eval(64, mirror=True, shift=1)(image)
     assert np.array_equal(views, np.stack([evaluation(view) for view in transforms.SmallViews()(image)]))
     for options in ({"mirror": True}, {"shift": 1}):
