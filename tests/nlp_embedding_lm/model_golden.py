@@ -2,7 +2,7 @@
 
     GLUEBALL_BACKEND=mxnet python tests/nlp_embedding_lm/model_golden.py
 
-writes ``golden/mxnet.npz``. Both files are committed; ``test_models.py`` compares the running backend with each.
+writes ``golden/mxnet.npz``. Both files are committed; ``test_text_models.py`` compares the running backend with each.
 Weights come from Glueball's initialisers, which give both backends the same numbers.
 """
 

@@ -28,11 +28,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_packages_come_from_wheels_not_from_the_checkout(workspace: Path) -> None:
-    program = "import glueball, glueball_cv_classification as p; print(glueball.__file__, p.__file__)"
+    program = (
+        "import glueball, glueball_cv_classification as p, glueball_nlp_embedding_lm as t; "
+        "print(glueball.__file__, p.__file__, t.__file__)"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", program], cwd=workspace, capture_output=True, text=True, check=True
     )
-    assert finished.stdout.count("site-packages") == 2
+    assert finished.stdout.count("site-packages") == 3
 
 
 def test_models_are_listed(workspace: Path) -> None:
@@ -50,3 +53,11 @@ def test_train_evaluate_predict(workspace: Path) -> None:
     measured = json.loads(glueball("evaluate", "run", "--json", cwd=workspace))
     # Five epochs are far from the recipe's accuracy but far from chance too.
     assert measured["metrics"]["accuracy"] > 0.8
+
+
+def test_own_texts(workspace: Path) -> None:
+    lines = [f"{label}\tthe {word} number {index}" for index in range(30) for label, word in enumerate(("low", "high"))]
+    (workspace / "texts.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    glueball("train", "text-classification", "--data", "texts.tsv", "--epochs", "5", "--out", "texts", cwd=workspace)
+    answers = glueball("predict", "texts", "a high number", "--json", "--top", "1", cwd=workspace)
+    assert json.loads(answers)["predictions"][0]["label"] == "1"
