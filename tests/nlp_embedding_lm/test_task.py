@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -430,7 +431,9 @@ def test_a_changed_run_json_is_refused(run: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "run"
     damaged.mkdir()
     (damaged / "weights").symlink_to(run / "weights")
-    # A vocabulary and a model that agree with each other, and not with the weights.
+    # A vocabulary, its hash and a model that agree with each other, and not with the weights.
+    kept = description["text"]["vocabulary"]
+    kept["sha256"] = hashlib.sha256(json.dumps(kept["tokens"]).encode()).hexdigest()
     description["model"]["options"]["vocab_size"] -= 1
     (damaged / "run.json").write_text(json.dumps(description))
     with pytest.raises(WeightsError, match=r"embedding\.weight"):

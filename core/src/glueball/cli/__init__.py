@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -111,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from glueball.errors import GlueballError
 
+    formatwarning = warnings.formatwarning
+    warnings.formatwarning = _warning
     try:
         status = int(importlib.import_module(COMMANDS[command][0]).run(arguments))
         sys.stdout.flush()
@@ -130,3 +133,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # no file of the user's: a fault of ours, and its traceback tells which
         print(f"glueball: {error.filename} cannot be used: {error.strerror or error}.", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = formatwarning
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a sentence: whoever types commands is told what, not where in our code it was noticed."""
+    if category is UserWarning:
+        return f"glueball: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"

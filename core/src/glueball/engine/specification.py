@@ -77,7 +77,10 @@ def _override(value: Any, remaining: Sequence[str], text: str, done: tuple[str, 
     here = ".".join((*done, name))
     if isinstance(value, Mapping):
         if rest:
-            return {**value, name: _override(value.get(name, {}), rest, text, (*done, name))}
+            current = value.get(name, {})
+            if not isinstance(current, Mapping) and not attrs.has(type(current)):
+                raise OptionError(f"{here} holds a single value; {'.'.join((here, *rest))} does not exist.")
+            return {**value, name: _override(current, rest, text, (*done, name))}
         return {**value, name: _free_value(text)}
     names = [field.name for field in attrs.fields(type(value))]
     if name not in names:

@@ -130,6 +130,7 @@ class TextPipeline:
             options = {key: description[key] for key in ("lower", "max_length", "ngrams", "buckets")}
         except (KeyError, TypeError) as error:
             raise DataError(f"The description of how texts are read is damaged: it lacks {error}.") from error
+        _check_description(tokens, options)
         received = _fingerprint(tokens)
         if received != expected:
             raise DataError(
@@ -149,6 +150,40 @@ class TextPipeline:
             )
         )
         return cls(tokenizer=tokenizer, vocab=vocab, **options)
+
+
+def _check_description(tokens: Any, options: Mapping[str, Any]) -> None:
+    """Values of other types would be taken for what they are not: a text is true, and its length a number.
+
+    Raises:
+        DataError: a value is not what ``describe`` writes.
+    """
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        problem = f"the tokens of the vocabulary must be a list of texts, received {_shown(tokens)}"
+    elif len(set(tokens)) < len(tokens):
+        twice = next(token for place, token in enumerate(tokens) if token in tokens[:place])
+        problem = f"each token of the vocabulary must be there once, received {twice!r} twice"
+    elif not isinstance(options["lower"], bool):
+        problem = f"'lower' must be true or false, received {_shown(options['lower'])}"
+    elif options["max_length"] is not None and not is_whole(options["max_length"], 1):
+        problem = f"'max_length' must be null or a whole number from 1, received {_shown(options['max_length'])}"
+    elif not is_whole(options["ngrams"], 1):
+        problem = f"'ngrams' must be a whole number from 1, received {_shown(options['ngrams'])}"
+    elif not is_whole(options["buckets"], 1 if options["ngrams"] > 1 else 0):
+        problem = f"'buckets' must be a whole number, from 1 with n-grams, received {_shown(options['buckets'])}"
+    else:
+        return
+    raise DataError(f"The description of how texts are read is damaged: {problem}. Restore run.json.")
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number of at least ``least``, as JSON knows them."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def cut(tokenizer: Tokenizer, text: str, lower: bool, max_length: int | None) -> list[str]:

@@ -26,7 +26,7 @@ from glueball.errors import DataError, OptionError, WeightsError
 from glueball.metrics import CrossEntropy
 
 from .embedding import TokenEmbedding
-from .pipeline import EncodedTexts, PadTexts, TextPipeline, build_tokenizer, count_texts
+from .pipeline import EncodedTexts, PadTexts, TextPipeline, build_tokenizer, count_texts, is_whole
 from .predictor import TextClassifier
 from .vocab import Vocab
 
@@ -80,11 +80,10 @@ class TextClassification(Task):
         Raises:
             DataError: the description is damaged.
         """
-        self._known = description
         # Now, so that a damaged one is found before anything is computed with it.
-        self.__dict__["pipeline"] = TextPipeline.from_description(description["text"])
-        self.__dict__["length_keys"] = tuple(int(key) for key in description["length_keys"])
-        self.__dict__["classes"] = tuple(map(str, description["classes"]))
+        pipeline, keys, classes = read_back(description)
+        self._known = description
+        self.__dict__.update(pipeline=pipeline, length_keys=keys, classes=classes)
 
     # ------------------------------------------------------------------------------------------------------------------
     # Data
@@ -282,10 +281,17 @@ class TextClassification(Task):
         return self._build(False, with_vectors=False)
 
     def _build(self, pretrained: bool | str, *, with_vectors: bool) -> Any:
-        from glueball.models import get_model
+        from glueball import catalog
+        from glueball.models import get_model, list_models
 
         spec = self.recipe.model
         mode = spec.options.get("mode")
+        made_for = catalog.current().find("model", spec.name).task
+        if made_for not in (None, "text_classification"):
+            raise OptionError(
+                f"The model {spec.name!r} is made for {made_for}. Expected a model of texts, such as "
+                f"{', '.join(list_models(task='text_classification'))}."
+            )
         if self._known is None and with_vectors:
             self._check_mode(mode)
         network = get_model(spec.name, pretrained=pretrained, classes=self.num_classes, **self.model_options)
@@ -376,13 +382,15 @@ class TextClassification(Task):
 
     @classmethod
     def restore_network(cls, description: Mapping[str, Any]) -> Any:
-        tokens = len(description["text"]["vocabulary"]["tokens"])
+        tokens = description["text"]["vocabulary"]["tokens"]
         size = description["model"]["options"]["vocab_size"]
-        if tokens != size:
+        # Before its hash, because this is what the difference means.
+        if isinstance(tokens, list) and len(tokens) != size:
             raise WeightsError(
-                f"The vocabulary of the run has {tokens} tokens, and its network was trained with {size}: run.json has "
-                "been changed. Restore it."
+                f"The vocabulary of the run has {len(tokens)} tokens, and its network was trained with {size}: "
+                "run.json has been changed. Restore it."
             )
+        read_back(description)
         return super().restore_network(description)
 
     @classmethod
@@ -390,14 +398,14 @@ class TextClassification(Task):
         from glueball import backend
 
         selected = backend.current()
-        pipeline = TextPipeline.from_description(description["text"])
+        pipeline, keys, classes = read_back(description)
         return TextClassifier(
             selected.predictor(network, device=device, precision=precision),
             lambda array: selected.array(array, device),
             selected.numpy,
             pipeline,
-            PadTexts(pipeline.padding_id, tuple(int(key) for key in description["length_keys"])),
-            output_names(description["classes"], description["model"]["classes"]),
+            PadTexts(pipeline.padding_id, keys),
+            output_names(classes, description["model"]["classes"]),
         )
 
     def draw_predictions(self, predict: Callable[..., Any], path: Path) -> str | None:
@@ -491,6 +499,28 @@ def first_vectors(vocab: Vocab, embedding: TokenEmbedding, seed: int) -> np.ndar
     vectors = random.uniform(-bound, bound, (len(tokens), dimension)).astype(np.float32)
     vectors[known] = found
     return vectors
+
+
+def read_back(description: Mapping[str, Any]) -> tuple[TextPipeline, tuple[int, ...], tuple[str, ...]]:
+    """What turns texts into ids, the lengths that batches are padded to and the class names, from a run's description.
+
+    Raises:
+        DataError: the description is damaged.
+        KeyError: it lacks something.
+    """
+    pipeline = TextPipeline.from_description(description["text"])
+    keys, classes, outputs = description["length_keys"], description["classes"], description["model"]["classes"]
+    if not isinstance(keys, list) or not all(is_whole(key, 1) for key in keys):
+        problem = f"'length_keys' must be a list of whole numbers from 1, received {keys!r}"
+    elif not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        problem = f"'classes' must be a list of names, received {classes!r}"
+    elif len(set(classes)) < len(classes):
+        problem = f"the names of its classes must be different, received {_some(classes)}"
+    elif not is_whole(outputs, len(classes)):
+        problem = f"it names {len(classes)} classes ({_some(classes)}), and its network has {outputs!r}"
+    else:
+        return pipeline, tuple(sorted(keys)), tuple(classes)
+    raise DataError(f"The description of the run is damaged: {problem}. Restore run.json.")
 
 
 def output_names(classes: Sequence[str], outputs: int) -> list[str]:

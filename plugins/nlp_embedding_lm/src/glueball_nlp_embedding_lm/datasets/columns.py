@@ -93,7 +93,7 @@ def find_columns(
         if not rows:
             raise DataError(f"{table.place} holds a header and nothing below it. Expected a text and a label a line.")
     if len(keys) < 2:
-        raise DataError(f"{table.place} has one column. Expected a text and a label.")
+        raise DataError(f"{table.place} has one column. Expected a text and a label on each line.")
     values = {key: [_cell(cells, key) for _, cells in rows] for key in keys}
     text = tuple(_resolve(table, key, keys, names, "text_column") for key in asked)
     label = None if label_column is None else _resolve(table, label_column, keys, names, "label_column")

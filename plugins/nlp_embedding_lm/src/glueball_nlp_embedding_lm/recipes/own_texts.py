@@ -19,13 +19,15 @@ def text_classification(
     embedding: str | None = None,
     mode: str | None = None,
     tokenizer: str = "basic",
-    holdout: float = 0.1,
+    tokenizer_model: str | None = None,
+    holdout: float | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
 ) -> Recipe:
     """Trains any text classifier on a file of texts and labels: TSV, CSV, JSON lines or fastText's lines.
 
-    Without ``val`` the share ``holdout`` of every class is held out: the same texts every time.
+    Without ``val`` the share ``holdout`` of every class (a tenth where it is not given) is held out: the same texts
+    every time.
 
     Args:
         data: the training texts.
@@ -35,12 +37,21 @@ def text_classification(
         embedding: a file of word vectors (GloVe, fastText, word2vec).
         mode: of textcnn: rand, static, non-static or multichannel; by default non-static with an embedding, rand
             without.
-        tokenizer: basic, whitespace, kim, moses, jieba.
+        tokenizer: basic, whitespace, kim, moses, jieba, sentencepiece.
+        tokenizer_model: the .model file of sentencepiece.
+        holdout: the share that is held out where there is no ``val``.
         text_column, label_column: where they are not found: names or numbers from 0.
 
     Raises:
-        OptionError: ``mode`` is given for another model than textcnn, or nothing is held out and there is no ``val``.
+        OptionError: ``mode`` is given for another model than textcnn, ``holdout`` along with ``val``, or neither; or
+            the tokeniser and its file do not fit.
     """
+    if val is not None and holdout is not None:
+        raise OptionError(
+            f"--val and --holdout exclude each other. Received: both, --holdout {holdout}. Leave one out."
+        )
+    if holdout is None:
+        holdout = 0.1
     if val is None and not holdout:
         raise OptionError("Nothing to measure on: name other texts with --val, or hold some out (--holdout 0.1).")
     reading = {"text_column": text_column, "label_column": label_column}
@@ -54,7 +65,7 @@ def text_classification(
         validation = file(data, split="validation", holdout=holdout)
     else:
         train, validation = file(data), file(val)
-    options: dict[str, Any] = {"tokenizer": tokenizer, "max_length": 400}
+    options: dict[str, Any] = {"tokenizer": _tokenizer(tokenizer, tokenizer_model), "max_length": 400}
     if embedding is not None:
         options["embedding"] = absolute(embedding)
     model_options: dict[str, Any] = {}
@@ -79,7 +90,12 @@ def text_classification(
 
 
 def fasttext(
-    dataset: str = "trec", data: str | None = None, ngrams: int = 2, tokenizer: str = "kim", holdout: float = 0.1
+    dataset: str = "trec",
+    data: str | None = None,
+    ngrams: int = 2,
+    tokenizer: str = "kim",
+    tokenizer_model: str | None = None,
+    holdout: float = 0.1,
 ) -> Recipe:
     """fastText's classifier (arXiv:1607.01759) on any data set of texts: a bag of words and hashed n-grams, in seconds.
 
@@ -87,7 +103,7 @@ def fasttext(
         dataset: one of ``glueball list datasets --plugin nlp_embedding_lm``, or text_file.
         data: the folder (or the file) of that data set.
         ngrams: up to how many neighbouring words count together.
-        tokenizer: as for text-classification.
+        tokenizer, tokenizer_model: as for text-classification.
         holdout: the share of every class that is held out of the training texts, where the data set has no validation
             part of its own.
     """
@@ -113,5 +129,23 @@ def fasttext(
         schedule=ScheduleSpec(name="linear"),
         epochs=10,
         batch_size=64,
-        options={"tokenizer": tokenizer, "ngrams": ngrams},
+        options={"tokenizer": _tokenizer(tokenizer, tokenizer_model), "ngrams": ngrams},
     )
+
+
+def _tokenizer(name: str, model: str | None) -> str | dict[str, Any]:
+    """What the task's option ``tokenizer`` takes.
+
+    Raises:
+        OptionError: sentencepiece comes without a file, or a file with another tokeniser.
+    """
+    if model is not None and name != "sentencepiece":
+        raise OptionError(
+            f"--tokenizer-model belongs to the tokeniser sentencepiece. Received: --tokenizer {name}. Add --tokenizer "
+            "sentencepiece, or leave --tokenizer-model out."
+        )
+    if name != "sentencepiece":
+        return name
+    if model is None:
+        raise OptionError("The tokeniser sentencepiece needs the file of its model: --tokenizer-model FILE.model.")
+    return {"name": name, "path": absolute(model)}
