@@ -52,16 +52,17 @@ class ConvolutionalEncoder(nn.HybridBlock):
         sequence = F.transpose(vectors, axes=(0, 2, 1))
         features = []
         for size, convolution in zip(self._filter_sizes, self._convs, strict=True):
-            answers = F.relu(convolution(sequence))
+            answers = convolution(sequence)
             if self._wide:
                 windows = F.maximum(valid_length + (size - 1), 1.0)
             else:
                 answers = F.slice_axis(answers, axis=2, begin=size - 1, end=None)
                 windows = F.maximum(valid_length - (size - 1), 1.0)
-            # No answer of ReLU is below zero, so a window that is set to zero never wins.
+            # ReLU comes after the maximum: it is the same, and of far fewer numbers. What it makes of a window that is
+            # set to zero, or of answers that are all below zero, is zero either way.
             inside = F.ones_like(F.squeeze(F.slice_axis(answers, axis=1, begin=0, end=1), axis=1))
             inside = F.SequenceMask(inside, windows, use_sequence_length=True, axis=1)
-            features.append(F.max(F.broadcast_mul(answers, F.expand_dims(inside, axis=1)), axis=2))
+            features.append(F.relu(F.max(F.broadcast_mul(answers, F.expand_dims(inside, axis=1)), axis=2)))
         return F.concat(*features, dim=1)
 
 
