@@ -1,7 +1,8 @@
 """Kim's convolutional networks on the data sets of his paper (arXiv:1408.5882), cleaned by his rules.
 
-Kim trained with Adadelta; Adam with a small rate that falls to nothing takes its place. How it trains was judged by a
-tenth of the training texts that was held out, never by test data.
+Kim trained with Adadelta; Adam takes its place, with a larger rate where there are word vectors to begin with: those
+of 50 numbers learned too slowly with 0.001. That rate, and that TREC gains by more than 12 epochs, was found on five
+folds of its training questions, never on test data; the epochs of MR and CR were not searched for.
 """
 
 from __future__ import annotations
