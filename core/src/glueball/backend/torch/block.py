@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -469,13 +469,7 @@ class Sequential(Block):
             self.register_child(block)
 
     def forward(self, x: Any, *arguments: Any) -> Any:
-        for block in self._modules.values():
-            x = block(x, *arguments)
-            arguments = ()
-            if isinstance(x, (tuple, list)):
-                arguments = tuple(x[1:])
-                x = x[0]
-        return (x, *arguments) if arguments else x
+        return _run_in_turn(self._modules.values(), x, arguments)
 
     def __getitem__(self, key: Any) -> Any:
         return _sequence_item(self, key)
@@ -496,13 +490,7 @@ class HybridSequential(HybridBlock):
             self.register_child(block)
 
     def forward(self, x: Any, *arguments: Any) -> Any:
-        for block in self._modules.values():
-            x = block(x, *arguments)
-            arguments = ()
-            if isinstance(x, (tuple, list)):
-                arguments = tuple(x[1:])
-                x = x[0]
-        return (x, *arguments) if arguments else x
+        return _run_in_turn(self._modules.values(), x, arguments)
 
     def __getitem__(self, key: Any) -> Any:
         return _sequence_item(self, key)
@@ -512,6 +500,42 @@ class HybridSequential(HybridBlock):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules.values())
+
+
+def _run_in_turn(blocks: Iterable[Any], x: Any, arguments: tuple[Any, ...]) -> Any:
+    is_ours = False
+    for block in blocks:
+        if is_ours and not arguments and _can_overwrite(block):
+            x = block.overwrite(x)  # spares an array as large as x, and the time to fill it
+        else:
+            x = block(x, *arguments)
+        arguments = ()
+        if isinstance(x, (tuple, list)):
+            arguments = tuple(x[1:])
+            x = x[0]
+        is_ours = _gives_new_array(block)
+    return (x, *arguments) if arguments else x
+
+
+def _gives_new_array(block: Any) -> bool:
+    """Whether nobody but the caller has the block's output, not even the gradient of the block itself.
+
+    Only classes that say so of themselves: a subclass may keep its output.
+    """
+    return type(block).__dict__.get("gives_new_array", False) and not (block._forward_hooks or _has_global_hooks())
+
+
+def _can_overwrite(block: Any) -> bool:
+    return (
+        "overwrite" in type(block).__dict__
+        and block.can_overwrite()
+        and not (block._forward_hooks or block._forward_pre_hooks or _has_global_hooks())
+    )
+
+
+def _has_global_hooks() -> bool:
+    module = torch.nn.modules.module
+    return bool(module._global_forward_hooks or module._global_forward_pre_hooks)
 
 
 def _sequence_item(sequence: Any, key: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from glueball import init
 from glueball.backend.torch.block import HybridBlock
@@ -26,6 +27,14 @@ class Activation(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.Activation(x, act_type=self._act_type)
+
+    def can_overwrite(self) -> bool:
+        """Whether ``overwrite`` is there for this function: its gradient needs the output alone."""
+        return self._act_type == "relu" and self._compiled_call_impl is None
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """As a call, but x: any shape becomes the output. Nobody else may need x, nor the gradient of what made it."""
+        return torch.relu_(x)
 
     def extra_repr(self) -> str:
         return self._act_type

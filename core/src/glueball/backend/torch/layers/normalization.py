@@ -19,6 +19,8 @@ class BatchNorm(HybridBlock):
     gamma (beta) exists and is saved, but counts as 1 (stays as it is) and is not trained.
     """
 
+    gives_new_array = True  # its gradient needs the input, not the output
+
     def __init__(
         self,
         axis: int = 1,

@@ -10,11 +10,12 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from glueball.backend.torch.ops.arguments import spatial, torch_dtype
+from glueball.backend.torch.ops.depthwise import conv2d
 from glueball.backend.torch.ops.registry import operator
 from glueball.backend.torch.ops.shape import flatten as flatten_samples
 from glueball.errors import OptionError
 
-_CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_CONVOLUTIONS = {1: functional.conv1d, 2: conv2d, 3: functional.conv3d}
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
