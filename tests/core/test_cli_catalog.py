@@ -18,7 +18,7 @@ import glueball
 from glueball import backend, catalog, cli
 from glueball.catalog.discovery import Source
 from glueball.cli import doctor
-from glueball.errors import PluginError
+from glueball.errors import DataError, PluginError
 from glueball.plugin import Weights, hookimpl
 from glueball.testing import isolated_catalog
 
@@ -281,6 +281,42 @@ def test_plugins_check_finds_heavy_plugin_modules(
     assert "numpy" in problem
     assert "glueball.catalog" in problem
     assert "attrs" not in problem.replace("glueball_heavy", ""), "glueball.plugin loads attrs itself"
+
+
+def absent_roses() -> None:
+    from glueball.weights.download import download
+
+    download("https://roses.invalid/roses.zip", Path("roses.zip"))
+
+
+def missing_roses() -> None:
+    raise DataError(f"Put roses.zip into {Path.home() / 'roses'}.")
+
+
+def test_plugins_check_downloads_nothing_and_wants_a_place_for_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Remote:
+        @hookimpl
+        def register_datasets(self, register: Callable) -> None:
+            register("absent_roses", f"{__name__}:absent_roses")
+            register("missing_roses", f"{__name__}:missing_roses")
+
+    def connect(*arguments: object) -> None:
+        pytest.fail(f"a check asks for {arguments}")
+
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.delenv("GLUEBALL_OFFLINE", raising=False)
+    with isolated_catalog({"remote": Remote()}):
+        status, out, _ = call(capsys, "plugins", "check", "remote", "--build", "--json")
+    (report,) = json.loads(out)["plugins"]
+    assert status == 1
+    assert "GLUEBALL_OFFLINE" not in os.environ
+    (problem,) = (problem for problem in report["problems"] if "import" not in problem)
+    assert problem.startswith("dataset 'absent_roses': its data is not here, and its error names no place")
+    assert "roses.zip is not downloaded: GLUEBALL_OFFLINE is set" in problem
+    assert any("a check downloads nothing: Put roses.zip into" in reason for reason in report["skipped"])
 
 
 def test_plugins_list_without_plugins_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,15 @@ def test_sha256_is_known_by_its_length(tmp_path: Path) -> None:
 # Without a network
 
 
+def test_offline_fetches_nothing_for_those_who_do_not_ask(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLUEBALL_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="is not downloaded: GLUEBALL_OFFLINE is set"):
+        download_module.download(f"{server.address}/file", tmp_path / "file")
+    assert not list(tmp_path.glob("file*"))
+
+
 def test_offline_says_which_file_to_put_where(glueball_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLUEBALL_OFFLINE", "1")
     official = weights_of(CONTENT, "https://example.org/models/net-0123abcd.zip")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import glueball
 from glueball.data import DataLoader
 from glueball.errors import DataError, DownloadError, OptionError
+from glueball.testing import check_plugin
 from glueball_nlp_embedding_lm import datasets
 from glueball_nlp_embedding_lm.datasets import common, customer_reviews, sst, trees
 from glueball_nlp_embedding_lm.datasets.common import Division, PublishedDataset, divide, fold_of_samples
@@ -814,3 +815,15 @@ def test_options_are_told_by_the_signature(kind: type[PublishedDataset]) -> None
     names = set(inspect.signature(kind).parameters)
     assert {"split", "root", "fold", "folds", "fold_seed", "holdout", "download"} <= names
     assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(kind).parameters.values())
+
+
+def test_the_check_of_the_plugin_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*arguments: object) -> None:
+        pytest.fail(f"a check asks for {arguments}")
+
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.delenv("GLUEBALL_OFFLINE")
+    report = check_plugin("nlp_embedding_lm")
+    absent = {reason.split("'")[1] for reason in report.skipped if "a check downloads nothing" in reason}
+    assert absent == set(glueball.list_datasets(plugin="nlp_embedding_lm")) - {"text_file"}

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,9 @@ def check_plugin(name: str, backend: str | None = None, *, pattern: str = "*") -
       ``input_shape``; ``test_inputs`` says what they are made of), gives finite outputs and gradients; saved and loaded
       into a second network, it gives the same. Texts that are padded further get the same answers.
     - Data sets, transforms, losses, metrics and recipes that need no arguments can be made. A data set whose files are
-      not here counts as skipped.
+      not here counts as skipped, if its error names the place where they belong.
+
+    Nothing is downloaded: GLUEBALL_OFFLINE is set meanwhile.
 
     Args:
         name: the plugin's name (the entry point's).
@@ -115,6 +118,11 @@ def examine_plugin(info: PluginInfo, *, build: bool = True, pattern: str = "*") 
     Raises:
         BackendError: ``build`` is asked for and no backend can be used.
     """
+    with _offline():
+        return _examine(info, build, pattern)
+
+
+def _examine(info: PluginInfo, build: bool, pattern: str) -> Report:
     report = Report(info.name)
     report.check("state", lambda: None if info.state == "active" else f"it is {info.state}: {info.reason}")
     if info.state != "active":
@@ -134,6 +142,22 @@ def examine_plugin(info: PluginInfo, *, build: bool = True, pattern: str = "*") 
         if build:
             report.check(subject, lambda entry=entry: _builds(entry))  # type: ignore[misc]
     return report
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """A check looks at what is here. Through the environment, so that threads and processes are told as well."""
+    from glueball.weights.download import OFFLINE_VARIABLE
+
+    before = os.environ.get(OFFLINE_VARIABLE)
+    os.environ[OFFLINE_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE_VARIABLE]
+        else:
+            os.environ[OFFLINE_VARIABLE] = before
 
 
 def _heavy_imports(module: str) -> str | None:
@@ -196,9 +220,11 @@ def _builds(entry: Entry) -> str | None:
     try:
         made = call_target(entry, target, {})
     except (DataError, DownloadError, FileNotFoundError) as error:
-        if entry.kind == "dataset":
-            raise _Skip(f"its data is not here: {error}") from error
-        raise
+        if entry.kind != "dataset":
+            raise
+        if not _PLACE.search(str(error)):
+            return f"its data is not here, and its error names no place to put them: {error}"
+        raise _Skip(f"its data is not here, and a check downloads nothing: {error}") from error
     missing = [name for name in _INTERFACES[entry.kind] if not hasattr(made, name)]
     if missing:
         return f"what it makes, {type(made).__name__}, has no {', '.join(missing)}"
@@ -206,6 +232,9 @@ def _builds(entry: Entry) -> str | None:
         return f"what it makes, {type(made).__name__}, cannot be called"
     return None
 
+
+# A path from the root of a disk, or from the home folder; the slashes of an address follow its colon.
+_PLACE = re.compile(r"""(?:^|[\s'"(])(?:~|[A-Za-z]:)?[/\\]\S""")
 
 _INTERFACES: dict[str, tuple[str, ...]] = {
     "dataset": ("__len__", "__getitem__"),

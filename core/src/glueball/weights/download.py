@@ -48,9 +48,13 @@ def download(url: str, target: Path, *, attempts: int = _ATTEMPTS, wait: float =
     ``wait`` is the time in seconds before the second attempt; it doubles from then on.
 
     Raises:
-        DownloadError: the address is neither HTTPS nor on this machine, the server has no such file, the content is
-            larger than weights can be, the disk is too small, or all attempts failed (what came is kept for the next).
+        DownloadError: GLUEBALL_OFFLINE is set, the address is neither HTTPS nor on this machine, the server has no such
+            file, the content is larger than weights can be, the disk is too small, or all attempts failed (what came is
+            kept for the next).
     """
+    if is_offline():
+        # Callers say more, such as where to put the file; this holds for those who did not ask.
+        raise DownloadError(f"{url} is not downloaded: {OFFLINE_VARIABLE} is set.")
     _check_address(url)
     partial = partial_path(target)
     partial.parent.mkdir(parents=True, exist_ok=True)
