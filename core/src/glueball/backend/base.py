@@ -84,12 +84,20 @@ class StepOutput:
     """Global L2 norm before clipping, when ``clip_norm`` is set and this call updated."""
 
 
+def unmarked(part: str) -> None:
+    """What a training step calls at the end of each part while nobody measures it."""
+
+
 class TrainingStep(Protocol):
     """Forward, backward and update of one network on one device.
 
     ``graph(*batch)`` must return ``(loss, *outputs)``; a loss vector is averaged over the batch. With ``accumulate=n``
     every n-th call updates with the mean gradient of the n calls.
     """
+
+    mark: Callable[[str], None]
+    """Called with "forward", "backward" and "optimizer" when that part of a call has been asked of the device;
+    ``unmarked`` until somebody who measures steps sets another."""
 
     def __call__(self, batch: Sequence[Array], learning_rate: float) -> StepOutput:
         """Runs one micro-batch; ``batch`` holds arrays on the step's device."""

@@ -12,7 +12,7 @@ from glueball.cli.table import counted, json_line, print_table
 
 if TYPE_CHECKING:
     from glueball.engine import CrossValidationResult, Recipe
-    from glueball.engine.trainer import TrainingResult
+    from glueball.engine.trainer import Trainer, TrainingResult
 
 _EPILOG = """examples:
   glueball train digits
@@ -57,6 +57,9 @@ def add_parser(subparsers: Any) -> None:
     )
     run.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
     run.add_argument("--no-compile", dest="compile", action="store_false", help="run the training step eagerly")
+    run.add_argument(
+        "--profile", action="store_true", help="time the parts of each step (slower, with the same numbers)"
+    )
     run.add_argument("--quiet", action="store_true", help="say nothing but errors")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
     fields = parser.add_argument_group("what to change in the recipe")
@@ -161,12 +164,18 @@ def run(arguments: argparse.Namespace) -> int:
     }
     folds = _folds(arguments)
     if folds is not None:
+        if arguments.profile:
+            raise OptionError(
+                "--profile times the steps of one run, and --folds trains several. Leave one of them out."
+            )
         return _cross_validate(recipe, folds, settings, arguments)
-    result = Trainer(recipe, **settings).fit()
+    trainer = Trainer(recipe, profile=arguments.profile, **settings)
+    result = trainer.fit()
     if arguments.json:
         print(json_line(_plain(result)))
     elif not arguments.quiet:
         _print(result, recipe.task)
+        _print_profile(trainer)
     # Under the policy "stop" such a run keeps its good weights, but it did not do what was asked.
     return 1 if result.ended == "bad numbers" else 0
 
@@ -232,6 +241,20 @@ def _plain(result: TrainingResult) -> dict[str, Any]:
         "ended": result.ended,
         "out": str(result.out),
     }
+
+
+def _print_profile(trainer: Trainer) -> None:
+    profile = trainer.profile
+    if profile is None:
+        return
+    if not profile.steps:
+        print("\nNo step was timed: the first ones do not count, and there were no others. Train longer for --profile.")
+        return
+    print(
+        f"\nWhere the time of a step went ({counted(profile.steps, 'step')} on {trainer.device}, without the first "
+        "ones; also in profile.json):"
+    )
+    print_table(("part", "mean, ms", "median, ms", "share"), profile.rows())
 
 
 _PARTS = (

@@ -8,6 +8,7 @@ RUN/environment.json         what it ran on
 RUN/log.jsonl                one JSON object a line
 RUN/events.out.tfevents.*    the same for TensorBoard
 RUN/curves.png, RUN/predictions.png, or .html where there are no pictures to show
+RUN/profile.json             where the time of the steps went, when that was asked for
 
 A cross-validation has a folder too, with recipe.json, cross_validation.json and a run folder for each fold
 (``glueball.engine.cross_validation``).
@@ -37,6 +38,7 @@ _OWN_FILES = (
     "curves.png",
     "predictions.png",
     "predictions.html",
+    "profile.json",
 )
 _FOLD = re.compile(r"fold-\d{2,}")
 _OWN_FOLDERS = ("checkpoints", "weights", "bad_batches")
@@ -58,6 +60,7 @@ class RunFolder:
     log = property(lambda self: self.path / "log.jsonl")
     curves = property(lambda self: self.path / "curves.png")
     predictions = property(lambda self: self.path / "predictions.png")
+    profile = property(lambda self: self.path / "profile.json")
     cross_validation = property(lambda self: self.path / "cross_validation.json")
 
     def fold(self, number: int) -> RunFolder:

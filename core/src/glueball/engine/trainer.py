@@ -21,6 +21,7 @@ import attrs
 import numpy as np
 
 from glueball import catalog
+from glueball.backend.base import unmarked
 from glueball.engine import bad_samples, curves, environment, random_state, specification, writing
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
 from glueball.engine.evaluation import evaluate
@@ -33,6 +34,7 @@ from glueball.engine.recipe import Recipe
 from glueball.engine.run_folder import RunFolder
 from glueball.engine.schedules import Schedule
 from glueball.engine.signals import SignalGuard, StopRequest, end_process
+from glueball.engine.step_profile import StepProfile
 from glueball.engine.task import Task
 from glueball.errors import CheckpointError, DataError, GlueballError, OptionError, TrainingError
 
@@ -79,6 +81,8 @@ class Trainer:
         allow_changes: resume although the recipe has changed since.
         quiet: no progress bar and no sentences on the console.
         compile: compile the training step where the backend can.
+        profile: time the parts of each step (``self.profile``, and profile.json in the folder after each epoch); the
+            device is waited for after each part, so the run is slower, with the same numbers.
 
     Raises:
         OptionError: the folder is in use, the device does not exist, or the precision does not work on it.
@@ -95,6 +99,7 @@ class Trainer:
         allow_changes: bool = False,
         quiet: bool = False,
         compile: bool = True,
+        profile: bool = False,
     ) -> None:
         from glueball import backend
         from glueball.named import get_task
@@ -108,6 +113,8 @@ class Trainer:
         self.quiet = quiet
         self._resume, self._overwrite, self._allow_changes = resume, overwrite, allow_changes
         self._compile = compile
+        self.profile = StepProfile(lambda: self.backend.synchronize(self.device)) if profile else None
+        self._mark = unmarked if self.profile is None else self.profile.mark
         self._signals = SignalGuard()
         self._checkpoints = CheckpointFolder(self.folder.checkpoints, keep=recipe.keep_checkpoints)
         self._progress = Progress()
@@ -258,7 +265,9 @@ class Trainer:
             compile=self._compile,
         )
         graph = self.task.training_graph(self._network)
-        return self.backend.training_step(self._network, graph, options, self.device)
+        step = self.backend.training_step(self._network, graph, options, self.device)
+        step.mark = self._mark
+        return step
 
     def _check_recipe(self, checkpoint: Checkpoint | None) -> None:
         """A run goes on with the recipe that it began with, or says what would change."""
@@ -393,10 +402,15 @@ class Trainer:
         progress, recipe = self._progress, self.recipe
         bad = {batch for epoch, batch in progress.bad_batches if epoch == progress.epoch}
         batches = bad_samples.with_cure(self._loader, recipe)
-        prefetcher = Prefetcher(batches, self._to_device, state=self._loader.state_dict, check=self._signals.check)
+        to_device: Callable[[np.ndarray], Any] = self._to_device
+        if self.profile is not None:
+            batches, to_device = self.profile.background(batches, to_device)
+            self.profile.begin()
+        prefetcher = Prefetcher(batches, to_device, state=self._loader.state_dict, check=self._signals.check)
         title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
         with prefetcher, self._bar(title, len(self._loader), progress.batch) as bar:
             for loaded in prefetcher:
+                self._mark("data")
                 if progress.batch in bad:
                     progress.batch += 1
                     progress.loader = loaded.loader_state
@@ -406,8 +420,14 @@ class Trainer:
                 bar.update()
                 if progress.batch % recipe.log_every == 0:
                     self._log_interval(bar)
+                self._mark("logging")
                 if recipe.checkpoint_every and progress.batch % recipe.checkpoint_every == 0:
                     self._save()
+                    self._mark("checkpoint")
+                if self.profile is not None:
+                    self.profile.end_step()
+        if self.profile is not None:
+            self.profile.end_epoch(self._to_device)
         progress.batch = len(self._loader)
 
     def _train_batch(self, loaded: LoadedBatch) -> None:
@@ -485,8 +505,14 @@ class Trainer:
         progress.batch, progress.loader = 0, None
         self._measurements.reset()
         self._save(is_best=is_best)
+        if self.profile is not None:
+            self._write_profile(self.profile)
         if time.monotonic() - self._curves_drawn > _CURVES_EVERY_SECONDS:
             self._draw_curves()
+
+    def _write_profile(self, profile: StepProfile) -> None:
+        described = {"backend": self.backend.name, "device": self.device, "precision": self.precision}
+        self.folder.write_json(self.folder.profile, {**described, **profile.summary()})
 
     def _finish(self) -> None:
         progress = self._progress

@@ -20,7 +20,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from glueball.backend.base import StepOptions, StepOutput
+from glueball.backend.base import StepOptions, StepOutput, unmarked
 from glueball.backend.mxnet import device as devices_module
 from glueball.backend.mxnet.graphs import last_line
 from glueball.backend.mxnet.optimizers import MXNetOptimizer, average_into
@@ -59,6 +59,7 @@ class MXNetTrainingStep:
         self._graph = graph
         self._options = options
         self._context = devices_module.context(device)
+        self.mark = unmarked
         if options.precision != "float32":
             reason = backend.supports_precision(options.precision, device)
             if reason is not None:
@@ -94,16 +95,19 @@ class MXNetTrainingStep:
         with mx.autograd.record():
             loss, *outputs = self._forward(arrays)
         self._prepare()
+        self.mark("forward")
         if self._scaling:
             loss.backward(mx.nd.full(loss.shape, self._loss_scale, ctx=self._context))
         else:
             loss.backward()
         if self._is_tried:
             self._finish_trial()
+        self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
         if updated:
             norm = self._update(learning_rate)
+        self.mark("optimizer")
         return StepOutput(loss=loss.detach(), outputs=tuple(outputs), updated=updated, gradient_norm=norm)
 
     def flush(self, learning_rate: float) -> bool:

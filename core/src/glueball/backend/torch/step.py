@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from glueball.backend.base import StepOptions, StepOutput
+from glueball.backend.base import StepOptions, StepOutput, unmarked
 from glueball.backend.optimizers import assign_grad_req, check_state, ema_decay, resolve
 from glueball.backend.torch import autograd
 from glueball.backend.torch.compat import compile_options
@@ -46,6 +46,7 @@ class TorchTrainingStep:
         self._graph = graph
         self._options = options
         self._device = backend.device(device)
+        self.mark = unmarked
         self._parameters = backend.parameters(network)
         self._treatments = resolve(self._parameters, options.rules)
         for name, treatment in self._treatments.items():
@@ -68,14 +69,17 @@ class TorchTrainingStep:
         arrays = tuple(self._on_device(value) for value in batch)
         with self._training():
             loss, *outputs = self._compilation(arrays)
+        self.mark("forward")
         if self._scaler is not None:
             self._scaler.scaled(loss).backward()
         else:
             loss.backward()
+        self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
         if updated:
             norm = self._update(learning_rate)
+        self.mark("optimizer")
         detached = tuple(output.detach() if isinstance(output, torch.Tensor) else output for output in outputs)
         return StepOutput(loss=loss.detach(), outputs=detached, updated=updated, gradient_norm=norm)
 
