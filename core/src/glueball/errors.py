@@ -54,3 +54,7 @@ class DownloadError(GlueballError, OSError):
 
 class TrainingError(GlueballError, RuntimeError):
     """Training cannot go on: the loss is not finite, memory ran out, a worker died."""
+
+
+class LostProcessError(TrainingError):
+    """Another process of the run has ended, so that this one cannot go on; the cause is there and not here."""

@@ -20,6 +20,9 @@ Array = Any
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "nag", "adam", "adamw", "rmsprop", "lamb", "lars")
+SHARDINGS = ("none", "full")
+LAUNCH_KINDS = ("torchrun", "horovod", "slurm", "dmlc")
+ROLES = ("worker", "server", "scheduler")
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +71,11 @@ class StepOptions:
     loss_scale_growth_interval: int = 2000
     compile: bool = True
     """Compile the whole step (mxnet: hybridize; torch: torch.compile where it gains). False runs eagerly."""
+    sync_batch_norm: bool = True
+    """With several processes: batch normalisation takes its statistics over the samples of all of them, as one process
+    with the whole batch would. False: over a process's own samples, and the running statistics are averaged."""
+    sharding: str = attrs.field(default="none", validator=attrs.validators.in_(SHARDINGS))
+    """With several processes: "full" keeps a part of weights, gradients and moments in each (FSDP, ZeRO stage 3)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,19 +96,86 @@ def unmarked(part: str) -> None:
     """What a training step calls at the end of each part while nobody measures it."""
 
 
+@attrs.frozen(kw_only=True)
+class Launch:
+    """What the environment says about this process and the others."""
+
+    kind: str = attrs.field(validator=attrs.validators.in_(LAUNCH_KINDS))
+    """Whose variables they are: "torchrun", "horovod", "slurm" or "dmlc"."""
+    rank: int | None
+    """The number of this process among all, from 0. None where only the others can tell (dmlc), and for helpers."""
+    size: int
+    """How many processes train."""
+    local_rank: int
+    """The number of this process among those on this machine."""
+    local_size: int | None = None
+    """How many there are on this machine; None where that is not said."""
+    address: str | None = None
+    """The host that the others meet at, and its port."""
+    port: int | None = None
+    role: str = attrs.field(default="worker", validator=attrs.validators.in_(ROLES))
+    """What this process is for: "worker" trains; "server" and "scheduler" are of MXNet's parameter server."""
+
+
+class ProcessGroup(Protocol):
+    """The processes of one training run, as the engine sees them: small messages, always of the same kind on all ranks.
+
+    Gradients do not go through here: the training step reduces them by the library's own means. Every method is called
+    by all ranks, in the same order. Where another rank is gone, each raises ``LostProcessError``.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    """The number of this process among those on this machine: which GPU is its own."""
+    kind: str
+    """What carries the gradients: "gloo", "nccl", "horovod" or "kvstore"."""
+
+    def all_reduce(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The sums over all ranks, the same on each to the last bit; float64, float32 and int64 stay what they are."""
+
+    def broadcast(self, data: bytes | None, root: int = 0) -> bytes:
+        """The bytes of rank ``root``; what the others give is not looked at."""
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """The bytes of all ranks, in their order, on every rank. They may differ in length."""
+
+    def barrier(self) -> None:
+        """Waits until all ranks are here."""
+
+    def fail(self, message: str) -> None:
+        """Tells the others, as far as that can be done, that this rank ends with an error. Not collective."""
+
+    def close(self) -> None:
+        """Takes leave; the group cannot be used afterwards. A second call does nothing."""
+
+
 class TrainingStep(Protocol):
     """Forward, backward and update of one network on one device.
 
     ``graph(*batch)`` must return ``(loss, *outputs)``; a loss vector is averaged over the batch. With ``accumulate=n``
     every n-th call updates with the mean gradient of the n calls.
+
+    With a process group all ranks make the same calls, each with its own part of the batch, and update with the mean of
+    their gradients, so that the weights are the same on all ranks after every update. ``state_dict``,
+    ``load_state_dict``, ``ema_weights`` and ``flush`` are called by all ranks too: gradients that wait for the rest of
+    an accumulation are replaced by their mean over the ranks when a state is taken, and every rank loads the same one.
     """
 
     mark: Callable[[str], None]
     """Called with "forward", "backward" and "optimizer" when that part of a call has been asked of the device;
     ``unmarked`` until somebody who measures steps sets another."""
 
-    def __call__(self, batch: Sequence[Array], learning_rate: float) -> StepOutput:
-        """Runs one micro-batch; ``batch`` holds arrays on the step's device."""
+    def __call__(self, batch: Sequence[Array], learning_rate: float, weight: float = 1.0) -> StepOutput:
+        """Runs one micro-batch; ``batch`` holds arrays on the step's device.
+
+        The loss and the outputs that it returns are of this rank's samples alone, and unweighted.
+
+        Args:
+            weight: what the loss of this rank counts for in the mean over the ranks: its samples times the number of
+                ranks, divided by the samples of all of them. 0: the batch is a stand-in on a rank that has no samples;
+                then neither its gradients nor its statistics of batch normalisation count.
+        """
 
     def flush(self, learning_rate: float) -> bool:
         """Updates with the gradients that wait for the rest of an accumulation (end of an epoch); False if none do."""
@@ -180,8 +255,30 @@ class Backend(Protocol):
     def supports_precision(self, precision: str, device: str) -> str | None:
         """None when the device computes in ``precision`` at a gain; otherwise the reason why not."""
 
-    def training_step(self, network: Any, graph: Any, options: StepOptions, device: str) -> TrainingStep:
-        """A step that trains ``network`` inside ``graph``, a HybridBlock ``graph(*batch) -> (loss, *outputs)``."""
+    def process_group(self, launch: Launch) -> ProcessGroup:
+        """Joins the other processes of the run; waits for them.
+
+        Raises:
+            OptionError: this backend cannot join the way in which the processes were started; the message says which
+                way it can.
+            TrainingError: the others did not come.
+        """
+
+    def local_processes(self, count: int) -> list[dict[str, str]]:
+        """The environment variables of the processes that ``glueball train --processes count`` starts on this machine.
+
+        First those of the ranks, in their order, then those of helpers (schedulers, servers) if there are any, whose
+        ``Launch.role`` is not "worker".
+        """
+
+    def training_step(
+        self, network: Any, graph: Any, options: StepOptions, device: str, group: ProcessGroup | None = None
+    ) -> TrainingStep:
+        """A step that trains ``network`` inside ``graph``, a HybridBlock ``graph(*batch) -> (loss, *outputs)``.
+
+        Args:
+            group: the processes that train together; their weights become those of rank 0. None trains alone.
+        """
 
     def predictor(
         self, network: Any, *, device: str, precision: str = "float32", compile: bool = True
