@@ -205,6 +205,13 @@ class Task:
         spec = self.recipe.model
         return {"model": {"name": spec.name, "options": dict(spec.options), "classes": spec.classes}}
 
+    def weights_metadata(self) -> Mapping[str, str]:
+        """What the header of the run's weight files says, for whoever finds one outside of its run; free text.
+
+        A task whose weights mean nothing without something else (a vocabulary) says here what that was.
+        """
+        return {}
+
     @classmethod
     def restore_network(cls, description: Mapping[str, Any]) -> Any:
         """The network of a description, without its weights."""

@@ -668,7 +668,7 @@ class Trainer:
 
         path = self.folder.weights / f"{name}.safetensors"
         with writing.writing(path):
-            save(path, self.backend.get_arrays(self._network))
+            save(path, self.backend.get_arrays(self._network), metadata=self.task.weights_metadata())
 
     def _load_best_weights(self) -> None:
         """After training the network holds the weights that are worth using."""

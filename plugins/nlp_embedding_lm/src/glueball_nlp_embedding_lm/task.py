@@ -25,6 +25,7 @@ from glueball.engine import Component, DataSpec, Recipe, Task, specification
 from glueball.errors import DataError, OptionError, WeightsError
 from glueball.metrics import CrossEntropy
 
+from . import weights_vocabulary
 from .embedding import TokenEmbedding
 from .pipeline import EncodedTexts, PadTexts, TextPipeline, build_tokenizer, count_texts, is_whole
 from .predictor import TextClassifier
@@ -59,6 +60,9 @@ class TextOptions:
     """Up to how many neighbouring words count together, for models that take ``buckets``."""
     buckets: int = attrs.field(default=1 << 17, validator=ge(1))
     """How many ids such n-grams are hashed into; without n-grams there are none."""
+    vocabulary: str | None = None
+    """A run, or one of its weight files, whose vocabulary is taken in place of that of the training texts, along with
+    its tokeniser and n-grams: its weights can then be the first ones (``model.pretrained``)."""
     length_buckets: int = attrs.field(default=8, validator=ge(1))
     """Into how many groups of similar length the texts are put, so that little of a batch is padding."""
 
@@ -160,6 +164,8 @@ class TextClassification(Task):
             DataError: the training texts hold no word, or the embedding cannot be read.
         """
         options = self.options
+        if options.vocabulary is not None:
+            return self._pipeline_of_another_run(options.vocabulary)
         tokenizer, lower = build_tokenizer(options.tokenizer, options.lower)
         source = self.source("train")
         texts = getattr(source, "texts", None) or (source[index][0] for index in range(len(source)))
@@ -177,6 +183,17 @@ class TextClassification(Task):
             ngrams=options.ngrams,
             buckets=options.buckets if options.ngrams > 1 else 0,
         )
+
+    def _pipeline_of_another_run(self, source: str) -> TextPipeline:
+        chosen = {name: getattr(self.options, name) for name in ("min_freq", "max_size", "embedding_words")}
+        defaults = TextOptions()
+        given = [f"{name}={value}" for name, value in chosen.items() if value != getattr(defaults, name)]
+        if given:
+            raise OptionError(
+                f"options.vocabulary takes all words of {source}, and other options choose words. Received: "
+                f"{', '.join(given)}. Leave them out, or leave options.vocabulary out."
+            )
+        return attrs.evolve(weights_vocabulary.pipeline_of(source), max_length=self.options.max_length)
 
     def _with_words_of_embedding(self, words: Vocab, count: int) -> Vocab:
         if self.embedding is None:
@@ -245,6 +262,8 @@ class TextClassification(Task):
             notes.append(f"{split} data: {', '.join(parts)}")
         vocab = self.pipeline.vocab
         words = f"vocabulary: {len(vocab)} tokens"
+        if self._known is None and self.options.vocabulary is not None:
+            words += f" of {self.options.vocabulary}, cut by its tokeniser {self.pipeline.tokenizer.name!r}"
         if self.embedding is not None:
             with_vector = sum(token in self.embedding for token in vocab.idx_to_token)
             words += f", of which {with_vector} have a vector of {self.embedding.dimension} in {self.options.embedding}"
@@ -286,7 +305,8 @@ class TextClassification(Task):
 
         spec = self.recipe.model
         mode = spec.options.get("mode")
-        made_for = catalog.current().find("model", spec.name).task
+        entry = catalog.current().find("model", spec.name)
+        made_for = entry.task
         if made_for not in (None, "text_classification"):
             raise OptionError(
                 f"The model {spec.name!r} is made for {made_for}. Expected a model of texts, such as "
@@ -294,6 +314,10 @@ class TextClassification(Task):
             )
         if self._known is None and with_vectors:
             self._check_mode(mode)
+        if isinstance(pretrained, str) and pretrained not in entry.weights:
+            path = Path(pretrained).expanduser()
+            if path.is_file():
+                weights_vocabulary.check(path, self.pipeline)
         network = get_model(spec.name, pretrained=pretrained, classes=self.num_classes, **self.model_options)
         if with_vectors and not pretrained:
             self._set_vectors(network)
@@ -339,6 +363,9 @@ class TextClassification(Task):
             if vocab.unknown_token is not None:
                 array[vocab[vocab.unknown_token]] = 0.0
         selected.set_arrays(network, arrays)
+
+    def weights_metadata(self) -> dict[str, str]:
+        return weights_vocabulary.metadata(self.pipeline)
 
     def training_graph(self, network: Any) -> Any:
         from . import graph

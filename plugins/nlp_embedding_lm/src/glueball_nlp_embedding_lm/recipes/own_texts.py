@@ -23,6 +23,7 @@ def text_classification(
     holdout: float | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    vocabulary: str | None = None,
 ) -> Recipe:
     """Trains any text classifier on a file of texts and labels: TSV, CSV, JSON lines or fastText's lines.
 
@@ -41,6 +42,7 @@ def text_classification(
         tokenizer_model: the .model file of sentencepiece.
         holdout: the share that is held out where there is no ``val``.
         text_column, label_column: where they are not found: names or numbers from 0.
+        vocabulary: a run whose vocabulary and tokeniser are taken, which its weights (``--pretrained``) need.
 
     Raises:
         OptionError: ``mode`` is given for another model than textcnn, ``holdout`` along with ``val``, or neither; or
@@ -68,6 +70,8 @@ def text_classification(
     options: dict[str, Any] = {"tokenizer": _tokenizer(tokenizer, tokenizer_model), "max_length": 400}
     if embedding is not None:
         options["embedding"] = absolute(embedding)
+    if vocabulary is not None:
+        options["vocabulary"] = absolute(vocabulary)
     model_options: dict[str, Any] = {}
     if model.rpartition("/")[2].lower() == "textcnn":
         model_options["mode"] = mode or ("rand" if embedding is None else "non-static")
