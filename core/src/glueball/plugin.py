@@ -93,6 +93,8 @@ class Register(Protocol):
             test_inputs: what the model is called with, for the same: some of "array" (float32 of that shape), "tokens"
                 (int32 of that shape, from 0 to 7) and "length" (float32, how many of them count); absent: an array.
             test_options: options to build it with, for the same, where it has some without a default.
+            bench_input_shape, bench_options: the same for ``glueball bench``, at the size that the model is used with;
+                absent: input_shape and test_options.
             classes: how many classes the model has unless ``get_model(classes=...)`` says otherwise.
             initializer: name of the default initialiser ("xavier", "msraprelu", ...); absent: Gluon's default.
             weights: tag -> Weights; the first tag is what ``pretrained=True`` means.

@@ -130,6 +130,10 @@ def _is_weights(value: Any) -> bool:
     )
 
 
+def _is_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
 def _is_names(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and bool(value) and all(isinstance(name, str) and name for name in value)
 
@@ -152,10 +156,9 @@ _METADATA_CHECKS = {
         lambda value: _is_names(value) and set(value) <= set(TEST_INPUTS),
         f"a tuple of some of {', '.join(TEST_INPUTS)}",
     ),
-    "test_options": (
-        lambda value: isinstance(value, Mapping) and all(isinstance(name, str) for name in value),
-        "a mapping from names of options to values",
-    ),
+    "test_options": (_is_options, "a mapping from names of options to values"),
+    "bench_input_shape": (_is_shape, "a tuple of positive integers such as (3, 224, 224)"),
+    "bench_options": (_is_options, "a mapping from names of options to values"),
     "classes": (lambda value: type(value) is int and value > 0, "a positive integer"),
     "weights": (_is_weights, "a mapping from tags to glueball.plugin.Weights"),
 }

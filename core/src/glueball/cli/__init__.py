@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("glueball.cli.train", "train a recipe, on its own data or on yours"),
     "evaluate": ("glueball.cli.evaluate", "measure a trained run on a data set"),
     "predict": ("glueball.cli.predict", "predict on files or texts with a trained run"),
+    "bench": ("glueball.cli.bench", "measure speed and memory of models on this machine"),
     "plugins": ("glueball.cli.plugins", "list, describe and check plugins"),
     "doctor": ("glueball.cli.doctor", "say what works on this machine, and what to do about the rest"),
 }

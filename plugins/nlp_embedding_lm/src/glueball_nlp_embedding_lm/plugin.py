@@ -29,6 +29,9 @@ def register_models(register: Register) -> None:
             test_inputs=("tokens", "length"),
             test_input_shape=(9,),
             test_options={"vocab_size": 20, "embed_size": 6},
+            # A sentence of film reviews with its padding, words and vectors as in arXiv:1408.5882.
+            bench_input_shape=(64,),
+            bench_options={"vocab_size": 20000, "embed_size": 300},
             paper=paper,
             summary=summary,
         )
