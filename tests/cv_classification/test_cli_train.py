@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import glueball
+from glueball import backend
 from glueball.cli import main
 from glueball.engine import evaluation
 from glueball.engine.trainer import Trainer, TrainingResult
@@ -90,6 +91,31 @@ def test_evaluate_on_the_runs_own_and_on_other_data(
     assert json.loads(capsys.readouterr().out)["samples"] == 3
     (other / "sky").rename(other / "sea")
     assert "sea" in failing(capsys, "evaluate", run, "--data", other)
+
+
+def test_the_precision_is_what_is_asked_for(
+    run: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selected = backend.current()
+    used, make = [], type(selected).predictor
+    monkeypatch.setattr(
+        type(selected),
+        "predictor",
+        lambda *args, **options: used.append(options["precision"]) or make(*args, **options),
+    )
+    picture = pictures / "sky" / "0.jpg"
+    for command in (["evaluate", run], ["predict", run, picture]):
+        used.clear()
+        assert main([*map(str, command), "--device", "cpu", "--precision", "float32"]) == 0
+        assert used == ["float32"]
+        for precision in ("bfloat16", "float16"):
+            words = [*map(str, command), "--device", "cpu", "--precision", precision]
+            reason = selected.supports_precision(precision, "cpu")
+            if reason is None:
+                assert main(words) == 0
+                assert used[-1] == precision
+            else:
+                assert reason in failing(capsys, *words)
 
 
 @pytest.fixture(scope="module")

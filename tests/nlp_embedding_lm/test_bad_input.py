@@ -14,7 +14,9 @@ from typing import Any
 import own_texts
 import pytest
 
+import glueball
 from glueball.cli import _warning, main
+from glueball.testing import isolated_catalog
 
 WORDS = ["cat", "horse", "owl", "red", "green", "two", "nine", "the", "of"]
 QUICK = [*("--epochs", "1", "--batch-size", "16", "--precision", "float32", "--device", "cpu", "--quiet")]
@@ -318,6 +320,49 @@ def test_a_vocabulary_that_does_not_fit_the_weights_is_not_taken_for_classes(
     damaged = changed(run, tmp_path, _add_token_everywhere)
     error = refused(capsys, ["predict", str(damaged), "a cat", "--device", "cpu"], "embedding.weight", "Cure:")
     assert "classes" not in error
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("cross_stitch", "is of the task 'cross_stitch', as its run.json says. No plugin offers a task named"),
+        ("text_classificatoin", "Did you mean 'text_classification'"),
+        ("image_classification", "'preprocessing'"),
+    ],
+)
+def test_a_run_of_another_task_is_refused(
+    run: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str, said: str
+) -> None:
+    damaged = changed(run, tmp_path, _set("task", to=task))
+    if task == "image_classification" and task not in glueball.list_tasks():
+        said = "No plugin offers a task named"
+    commands = [
+        ["predict", damaged, "a cat"],
+        ["evaluate", damaged],
+        ["evaluate", damaged, "--data", files / "val.tsv"],
+    ]
+    for words in commands:
+        refused(capsys, [*map(str, words), "--device", "cpu"], said, task)
+    # The same where the recipe agrees.
+    recipe = json.loads((damaged / "recipe.json").read_text())
+    (damaged / "recipe.json").write_text(json.dumps({**recipe, "task": task}))
+    for words in commands:
+        error = refused(capsys, [*map(str, words), "--device", "cpu"], said, task)
+    if "preprocessing" in said:
+        assert "Its model 'textcnn' is made for text_classification" in error
+
+
+def test_a_recipe_of_another_task_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = changed(run, tmp_path, lambda description: None)
+    recipe = json.loads((damaged / "recipe.json").read_text())
+    (damaged / "recipe.json").write_text(json.dumps({**recipe, "task": "image_classification"}))
+    refused(capsys, ["evaluate", str(damaged)], "one was changed", "'text_classification' and 'image_classification'")
+
+
+def test_a_run_of_a_plugin_that_is_left_out_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with isolated_catalog():
+        for words in (["predict", str(run), "a cat"], ["evaluate", str(run)]):
+            refused(capsys, words, "No plugin offers a task named 'text_classification'", "Install the plugin")
 
 
 def changed(run: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -10,7 +10,10 @@ from typing import Any
 import own_texts
 import pytest
 
+import glueball
+from glueball import backend
 from glueball.cli import main
+from glueball.errors import OptionError
 
 # A small network: what is tested is the way, not the result.
 SMALL = [
@@ -105,6 +108,53 @@ def test_predict_takes_texts_and_lines(
     assert main(["predict", str(run), "-", "--top", "1", "--device", "cpu", "--json"]) == 0
     labels = [json.loads(line)["predictions"][0]["label"] for line in capsys.readouterr().out.splitlines()]
     assert labels == ["number", "colour"]
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
+def test_the_precision_is_what_is_asked_for(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    selected = backend.current()
+    used, make = [], type(selected).predictor
+    monkeypatch.setattr(
+        type(selected),
+        "predictor",
+        lambda *args, **options: used.append(options["precision"]) or make(*args, **options),
+    )
+    commands = (["evaluate", run, "--json"], ["predict", run, "nine of the old", "--json", "--top", 1])
+    chosen = [*("--device", "cpu"), "--precision", precision]
+    reason = None if precision == "auto" else selected.supports_precision(precision, "cpu")
+    if reason is not None:
+        for command in commands:
+            assert reason in failing(capsys, *command, *chosen)
+        assert not used
+        return
+    capsys.readouterr()
+    for command in commands:
+        assert main([str(word) for word in (*command, *chosen)]) == 0
+    fastest = "bfloat16" if selected.supports_precision("bfloat16", "cpu") is None else "float32"
+    assert used == [fastest if precision == "auto" else precision] * 2
+    measured, predicted = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert measured["metrics"]["accuracy"] > 0.7
+    assert predicted["predictions"][0]["label"] == "number"
+
+
+def test_the_precision_is_that_of_the_run_and_the_fastest_by_default(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selected = backend.current()
+    used, make = [], type(selected).predictor
+    monkeypatch.setattr(
+        type(selected),
+        "predictor",
+        lambda *args, **options: used.append(options["precision"]) or make(*args, **options),
+    )
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    assert main(["predict", str(run), "a cat", "--device", "cpu"]) == 0
+    fastest = "bfloat16" if selected.supports_precision("bfloat16", "cpu") is None else "float32"
+    assert used == ["float32", fastest]
+    with pytest.raises(OptionError, match=r"one of auto, float32, bfloat16, float16\. Received: 'half'"):
+        glueball.load(run, precision="half", device="cpu")
 
 
 def test_folds(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

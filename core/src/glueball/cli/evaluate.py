@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from glueball.backend.base import PRECISIONS
 from glueball.cli.table import counted, json_line
 
 
@@ -25,6 +26,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--weights", choices=("best", "last"), help="default: the best ones, if there are any")
     parser.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), help="what to compute in (default: what the run was trained with)"
+    )
     parser.add_argument("--batch-size", metavar="N", type=int)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -39,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         split=arguments.split,
         weights=arguments.weights,
         device=arguments.device,
+        precision=arguments.precision,
         batch_size=arguments.batch_size,
         quiet=arguments.json,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from glueball.backend.base import PRECISIONS
 from glueball.cli.table import json_line, note
 
 DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -43,17 +44,24 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--draw", metavar="PICTURE", help="draw the files with their predictions into a .png or .jpg")
     parser.add_argument("--weights", choices=("best", "last"), help="default: the best ones, if there are any")
     parser.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="what to compute in (default: auto, the fastest that the device supports well)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each input")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, and draws them where asked; the exit status is 2 where an input could not be used."""
-    from glueball.engine.load import load, read_description, task_class
+    from glueball.engine.load import described, load
     from glueball.engine.run_folder import RunFolder
 
-    kind = task_class(read_description(RunFolder(arguments.run))["task"]).input_kind
+    _, task = described(RunFolder(arguments.run))
+    kind = task.input_kind
     _check_arguments(arguments, kind)
-    predictor = load(arguments.run, weights=arguments.weights, device=arguments.device)
+    predictor = load(arguments.run, weights=arguments.weights, device=arguments.device, precision=arguments.precision)
     if kind == FILE:
         return _predict_files(predictor, arguments)
     if arguments.inputs and arguments.inputs != ["-"]:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from glueball.engine.run_folder import RunFolder
-from glueball.errors import DataError, OptionError
+from glueball.errors import DataError, GlueballError, OptionError, UnknownNameError
 
 WEIGHTS = ("best", "last")
 
@@ -31,22 +31,21 @@ def load(
         ``predictor(pictures, top=5)`` takes paths and arrays.
 
     Raises:
-        OptionError: the folder is no run, or it has no such weights yet.
+        OptionError: the folder is no run, it has no such weights yet, or the device does not compute in this precision.
         DataError: its run.json is damaged.
         UnknownNameError: the plugin that the run was trained with is not installed.
         WeightsError: the weight file is damaged.
     """
     from glueball import backend
-    from glueball.engine.trainer import checked_device, choose_precision
+    from glueball.engine.trainer import checked_device
     from glueball.weights import load_into
 
     folder = RunFolder(run)
-    description = read_description(folder)
+    description, task = described(folder)
     chosen = _weights_file(folder, weights)
     selected = backend.current()
     device = checked_device(selected, device)
-    task = task_class(description["task"])
-    precision = choose_precision(selected, precision, device)
+    precision = _checked_precision(selected, precision, device)
     with _complete(folder):
         network = task.restore_network(description)
     load_into(network, chosen)
@@ -80,6 +79,45 @@ def read_description(folder: RunFolder) -> dict[str, Any]:
     return content
 
 
+def described(folder: RunFolder) -> tuple[dict[str, Any], Any]:
+    """What ``run.json`` says, and the class of the task that it names.
+
+    Raises:
+        OptionError: the folder is no run, or another version of Glueball wrote it.
+        DataError: the file is not what a run of this task writes.
+        UnknownNameError: no plugin that is installed knows the task.
+    """
+    description = read_description(folder)
+    name = description["task"]
+    try:
+        cls = task_class(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"The run in {folder.path} is of the task {name!r}, as its {folder.description.name} says. {error} Install "
+            "the plugin that it was trained with, or restore the file if it was changed."
+        ) from error
+    missing = [key for key in cls.description_keys if key not in description]
+    if missing:
+        raise _damaged(
+            folder.description,
+            f"it lacks {' and '.join(map(repr, missing))}, which runs of the task {name!r} have{_made_for(description)}",
+        )
+    return description, cls
+
+
+def _made_for(description: Mapping[str, Any]) -> str:
+    """A hint at what was changed: a model that belongs to another task."""
+    from glueball import catalog
+
+    try:
+        entry = catalog.current().find("model", str(description["model"]["name"]))
+    except (GlueballError, KeyError, TypeError):
+        return ""
+    if entry.task in (None, description["task"]):
+        return ""
+    return f". Its model {entry.name!r} is made for {entry.task}, so that 'task' may have been changed"
+
+
 @contextmanager
 def _complete(folder: RunFolder) -> Iterator[None]:
     """Only a task knows which keys its description needs; one that is missing shows when the task looks for it."""
@@ -102,6 +140,15 @@ def task_class(name: str) -> Any:
 
     current = catalog.current()
     return current.resolve(current.find("task", name))
+
+
+def _checked_precision(selected: Any, precision: str, device: str) -> str:
+    from glueball.backend.base import PRECISIONS
+    from glueball.engine.trainer import choose_precision
+
+    if precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"A precision is one of auto, {', '.join(PRECISIONS)}. Received: {precision!r}.")
+    return choose_precision(selected, precision, device)
 
 
 def _weights_file(folder: RunFolder, weights: str | None) -> Any:
@@ -134,29 +181,38 @@ def evaluate_run(
     split: str = "test",
     weights: str | None = None,
     device: str | None = None,
+    precision: str | None = None,
     batch_size: int | None = None,
     quiet: bool = True,
 ) -> Evaluation:
     """Metrics of a trained run on a split of its own data, or on ``data``.
 
+    ``precision`` is what to compute in, by default what the recipe says; the other arguments are those of ``load``.
+
     Raises:
-        OptionError: the folder is no run, it has no such data, or its task cannot take other data.
+        OptionError: the folder is no run, it has no such data, its task cannot take other data, or the device does not
+            compute in this precision.
         DataError: the data do not fit the run, for instance have classes that it does not know; or run.json is damaged.
+        UnknownNameError: the plugin that the run was trained with is not installed.
     """
     from glueball import backend
     from glueball.engine.evaluation import evaluate
     from glueball.engine.recipe import Recipe
-    from glueball.engine.trainer import checked_device, choose_precision
+    from glueball.engine.trainer import checked_device
     from glueball.weights import load_into
 
     folder = RunFolder(run)
-    description = read_description(folder)
+    description, cls = described(folder)
     recipe = Recipe.from_dict(folder.read_json(folder.recipe))
+    if recipe.task != description["task"]:
+        raise DataError(
+            f"{folder.description} and {folder.recipe.name} beside it are of different runs, or one was changed. "
+            f"Expected: one task. Received: {description['task']!r} and {recipe.task!r}. Restore the file that is wrong."
+        )
     if batch_size is not None:
         recipe = recipe.override({"batch_size": str(batch_size)})
     selected = backend.current()
     device = checked_device(selected, device)
-    cls = task_class(description["task"])
     if data is not None:
         with _complete(folder):
             recipe = cls.retarget(recipe, description, os.fspath(data))
@@ -170,7 +226,7 @@ def evaluate_run(
         network = cls.restore_network(description)
     load_into(network, _weights_file(folder, weights))
     network = selected.to_device(network, device)
-    precision = choose_precision(selected, recipe.precision, device)
+    precision = _checked_precision(selected, recipe.precision if precision is None else precision, device)
     predict = selected.predictor(network, device=device, precision=precision)
     from tqdm import tqdm
 

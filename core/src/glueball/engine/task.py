@@ -33,6 +33,9 @@ class Task:
     input_kind: str = "file"
     """What its runs predict on, as ``glueball predict`` takes it from the command line: "file" or "text"."""
 
+    description_keys: tuple[str, ...] = ("model",)
+    """The keys of ``describe()`` that its runs cannot be used without: a ``run.json`` without them is of another task."""
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._datasets: dict[str, Any] = {}

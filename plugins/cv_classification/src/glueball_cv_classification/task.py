@@ -30,6 +30,7 @@ class ImageClassification(Task):
     """Trains any model that maps pictures to one logit for each class."""
 
     default_metrics = (Component(name="accuracy"), Component(name="top_k_accuracy", options={"k": 5}))
+    description_keys = ("model", "classes", "preprocessing")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

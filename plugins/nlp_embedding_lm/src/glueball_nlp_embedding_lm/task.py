@@ -72,6 +72,7 @@ class TextClassification(Task):
 
     default_metrics = (Component(name="accuracy"), Component(name="f1", options={"average": "macro"}))
     input_kind = "text"
+    description_keys = ("model", "classes", "length_keys", "text")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -246,6 +247,7 @@ class TextClassification(Task):
             worker_type=recipe.worker_type,
             seed=recipe.seed,
             on_error=recipe.on_bad_sample,
+            timeout=recipe.loader_timeout,
         )
 
     def remarks(self) -> list[str]:
