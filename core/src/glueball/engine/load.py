@@ -98,9 +98,9 @@ def described(folder: RunFolder) -> tuple[dict[str, Any], Any]:
         ) from error
     missing = [key for key in cls.description_keys if key not in description]
     if missing:
+        lacking = " and ".join(map(repr, missing))
         raise _damaged(
-            folder.description,
-            f"it lacks {' and '.join(map(repr, missing))}, which runs of the task {name!r} have{_made_for(description)}",
+            folder.description, f"it lacks {lacking}, which runs of the task {name!r} have{_made_for(description)}"
         )
     return description, cls
 
@@ -207,7 +207,7 @@ def evaluate_run(
     if recipe.task != description["task"]:
         raise DataError(
             f"{folder.description} and {folder.recipe.name} beside it are of different runs, or one was changed. "
-            f"Expected: one task. Received: {description['task']!r} and {recipe.task!r}. Restore the file that is wrong."
+            f"Expected: one task. Received: {description['task']!r} and {recipe.task!r}. Restore the wrong one."
         )
     if batch_size is not None:
         recipe = recipe.override({"batch_size": str(batch_size)})
