@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from types import ModuleType, SimpleNamespace
@@ -35,6 +36,7 @@ def import_library() -> ModuleType:
     Raises:
         BackendError: NumPy 2 is installed; distutils is missing; or the import of mxnet itself fails, which is then
             the cause.
+        SystemExit: this process was a server or a scheduler of MXNet's parameter server (DMLC_ROLE), and is done.
     """
     if "mxnet" in sys.modules:
         return sys.modules["mxnet"]
@@ -44,9 +46,12 @@ def import_library() -> ModuleType:
     for name, builtin in _REMOVED_ALIASES.items():
         if name not in vars(np):
             setattr(np, name, builtin)
-    from glueball.backend.mxnet import cuda
+    from glueball.backend.mxnet import cuda, roles
 
     preloaded = cuda.preload()
+    role = os.environ.get("DMLC_ROLE", "")
+    if role in roles.HELPERS:
+        roles.serve(role)  # as the import would, which does not return either
     try:
         with warnings.catch_warnings():
             # mxnet.numpy.fallback asks NumPy for functions that moved away; mxnet.contrib imports old packages.
