@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glueball import autograd, backend, init, nn, ops
-from glueball.errors import GlueballError
+from glueball import autograd, backend, init, nn, ops, rnn
+from glueball.errors import BackendError, GlueballError, OptionError
 
 DATA = np.random.Generator(np.random.Philox(5)).standard_normal((2, 3, 8, 8)).astype(np.float32)
 NAMES = [
@@ -389,6 +389,24 @@ def test_cast_keeps_statistics_in_float32() -> None:
     kinds = {name: np.dtype(one.dtype) for name, one in backend.current().parameters(net).items()}
     assert kinds["features.0.weight"] == np.float16
     assert kinds["features.1.running_var"] == np.float32
+
+
+@pytest.mark.parametrize("make", [made, lambda: nn.Dense(2, in_units=3), lambda: rnn.LSTM(2, input_size=3)])
+def test_a_cast_to_bfloat16_works_or_names_what_does(make: Any) -> None:
+    net = make()
+    if backend.current().name == "torch":
+        net.cast("bfloat16")
+        kinds = {str(one.dtype) for one in backend.current().parameters(net).values()}
+        assert any("bfloat16" in kind for kind in kinds)
+        return
+    with pytest.raises(BackendError, match=r'bfloat16.*Leave the network in float32.*precision="bfloat16"'):
+        net.cast("bfloat16")
+    assert {np.dtype(one.dtype) for one in backend.current().parameters(net).values()} == {np.dtype(np.float32)}
+
+
+def test_a_cast_to_no_data_type_is_refused() -> None:
+    with pytest.raises(OptionError, match="float8"):
+        made().cast("float8")
 
 
 # -- PyTorch's own tools ----------------------------------------------------------------------------------------------

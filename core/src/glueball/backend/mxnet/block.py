@@ -17,7 +17,7 @@ import numpy as np
 from mxnet import gluon
 
 from glueball.backend.mxnet.device import context as context_of
-from glueball.errors import BackendError
+from glueball.errors import BackendError, OptionError
 
 
 class BlockInterface:
@@ -73,6 +73,27 @@ class BlockInterface:
             contexts = [context_of(where)]
         wrapper = StructuralInitializer(self, init)
         self.collect_params().initialize(wrapper, contexts, verbose, force_reinit)
+
+    def cast(self, dtype: Any) -> None:
+        """Converts the parameters of all blocks below to float16, float32 or float64; normalisation never to float16.
+
+        Raises:
+            BackendError: bfloat16, for which MXNet has too few kernels to run a network by itself.
+            OptionError: there is no such data type.
+        """
+        if str(dtype) == "bfloat16":
+            raise BackendError(
+                "MXNet cannot run a network in bfloat16: few of its operators have such kernels, and some of the "
+                "others give wrong numbers. Leave the network in float32 and ask for the precision where it is used, "
+                'which casts what gains by it: glueball.load(RUN, precision="bfloat16"), '
+                'glueball.backend.current().predictor(net, device="cpu", precision="bfloat16"), or '
+                "`glueball train --precision bfloat16`. PyTorch casts all of it (GLUEBALL_BACKEND=torch)."
+            )
+        try:
+            np.dtype(dtype)
+        except TypeError as error:
+            raise OptionError(f"cast takes float16, float32 or float64. Received: {dtype!r}.") from error
+        super().cast(dtype)  # type: ignore[misc]
 
     def save_parameters(self, filename: str | PathLike[str], deduplicate: bool = False) -> None:
         """Writes the parameters under their structural names; the suffix decides the format (.params, .safetensors).
