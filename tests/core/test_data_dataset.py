@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import pickle
 
 import numpy as np
@@ -31,6 +32,30 @@ def test_transform_calls_with_the_elements_of_a_tuple():
     assert [dataset.transform(lambda a, b: a + b)[index] for index in range(4)] == [0, 11, 22, 33]
     assert dataset.transform_first(lambda a: -a)[3] == (-3, 30)
     assert list(_squares()) == [number**2 for number in range(10)]
+
+
+def test_transform_gives_a_function_of_one_argument_the_whole_tuple():
+    pairs = SimpleDataset([([5, 6, 7], 0), ([8], 1)])
+    assert list(pairs.transform(lambda x: len(x[0]))) == [3, 1]
+    assert list(pairs.transform(lambda x, scale=2: (x, scale))) == list(pairs)  # it takes two, so it gets them
+    assert list(pairs.transform(lambda *x: len(x))) == [2, 2]
+    assert list(pairs.transform(functools.partial(lambda factor, x: factor * len(x[0]), 10))) == [30, 10]
+    # One element is an argument as ever, and a sample that is no tuple too.
+    assert list(SimpleDataset([(4,)]).transform(lambda x: x)) == [4]
+    assert list(SimpleDataset([[[1, 2], 0], ([3], 1)]).transform(lambda x: len(x[0]))) == [2, 1]
+    # A count of elements is hardly ever the length that is meant, and a picture's transform must not get its label.
+    for odd in (len, Jitter(), lambda: 0, lambda a, b, c: 0):
+        with pytest.raises(TypeError):
+            list(pairs.transform(odd))
+
+
+def test_transform_gives_the_whole_tuple_to_a_random_function_too():
+    def longer(sample, random):
+        return len(sample[0]) + random.integers(10)
+
+    longer.is_random = True
+    dataset = SimpleDataset([([5, 6, 7], 0)]).transform(longer)
+    assert dataset.fetch(0, np.random.default_rng(3)) == 3 + np.random.default_rng(3).integers(10)
 
 
 def test_transform_first_keeps_named_tuples():

@@ -7,7 +7,10 @@ so that looking at a dataset by hand shows its variety.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -57,6 +60,9 @@ class Dataset:
 
     def transform(self, function: Callable[..., Any], lazy: bool = True) -> Dataset:
         """A dataset of ``function(*sample)`` for tuples and ``function(sample)`` for all else.
+
+        A function of one argument gets a tuple as a whole: ``lambda sample: len(sample[0])`` is for any sample, where
+        Gluon takes it for lists only. A callable object gets the elements, however many it takes.
 
         A function whose attribute ``is_random`` is True is called with the keyword ``random``, a numpy Generator.
         ``lazy=False`` computes all samples now and keeps them; randomness is then drawn once and for all.
@@ -213,6 +219,26 @@ class ArrayDataset(Dataset):
         return last if last.ndim == 1 and last.dtype.kind in "iu" else None
 
 
+def _takes_one_for(function: Callable[..., Any], count: int, keywords: dict[str, Any]) -> bool:
+    """Whether a function that was written down takes one argument and cannot take ``count``."""
+    # What an object or a built-in function (len) makes of a tuple is too often something, and wrong.
+    if not isinstance(function, (FunctionType, MethodType, partial)):
+        return False
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+
+    def takes(number: int) -> bool:
+        try:
+            signature.bind(*range(number), **keywords)
+        except TypeError:
+            return False
+        return True
+
+    return takes(1) and not takes(count)
+
+
 class _Transformed(Dataset):
     def __init__(self, data: Dataset, function: Callable[..., Any], first: bool) -> None:
         self._data = data
@@ -220,6 +246,8 @@ class _Transformed(Dataset):
         self._first = first
         self._function_is_random = takes_random(function)
         self.is_random = self._function_is_random or data.is_random
+        # Elements of a tuple -> whether the function takes the tuple instead.
+        self._whole: dict[int, bool] = {1: False}
 
     def _apply(self, sample: Any, random: np.random.Generator | None) -> Any:
         keywords = {"random": random} if self._function_is_random else {}
@@ -229,7 +257,10 @@ class _Transformed(Dataset):
             changed = (self._function(sample[0], **keywords), *sample[1:])
             # A named tuple keeps its names.
             return type(sample)(*changed) if hasattr(sample, "_fields") else changed
-        return self._function(*sample, **keywords)
+        count = len(sample)
+        if count not in self._whole:
+            self._whole[count] = _takes_one_for(self._function, count, keywords)
+        return self._function(sample, **keywords) if self._whole[count] else self._function(*sample, **keywords)
 
     def __getitem__(self, index: int) -> Any:
         return self._apply(self._data[index], None)

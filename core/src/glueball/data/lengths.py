@@ -97,9 +97,9 @@ def as_list(name: str, values: Any) -> list[Any]:
         return list(values)
     except TypeError as error:
         raise DataError(
-            f"The {name} could not be read: {error}. They are a sequence with one entry for each sample. In "
-            "dataset.transform(function), the elements of a sample that is a tuple are arguments of their own: "
-            "lambda tokens, label: len(tokens)."
+            f"The {name} could not be read: {error}. They are a sequence with one entry for each sample. "
+            "dataset.transform(function) gives a function as many arguments as a sample that is a tuple has elements, "
+            "or the whole sample: lambda tokens, label: len(tokens), or lambda sample: len(sample[0])."
         ) from error
 
 
