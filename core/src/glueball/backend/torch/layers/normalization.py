@@ -159,29 +159,15 @@ class SyncBatchNorm(BatchNorm):
         running_var: Any,
     ) -> Any:
         from glueball.backend.torch import ops
+        from glueball.backend.torch.ops import statistics
 
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         alone = not distributed or torch.distributed.get_world_size() == 1
         if alone or F is ops.INFERENCE or self._use_global_stats:
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
-        from torch.distributed.nn.functional import all_reduce
-
-        dims = [0, *range(2, x.dim())]
-        wide = x.float()
-        count = wide.new_full((1,), x.numel() // x.shape[1])
-        # One reduction for the three sums; processes may hold batches of different sizes.
-        sums = all_reduce(torch.cat([wide.sum(dims), wide.square().sum(dims), count]))
-        channels = x.shape[1]
-        mean = sums[:channels] / sums[-1]
-        variance = (sums[channels:-1] / sums[-1] - mean.square()).clamp(min=0.0)
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), 1.0 - self._momentum)
-            running_var.lerp_(variance.to(running_var.dtype), 1.0 - self._momentum)
-        factor = torch.rsqrt(variance + self._epsilon)
-        if self._scale:
-            factor = factor * gamma
-        shape = (1, channels) + (1,) * (x.dim() - 2)
-        return ((wide - mean.reshape(shape)) * factor.reshape(shape) + beta.reshape(shape)).to(x.dtype)
+        scale = gamma if self._scale else None
+        settings = {"eps": self._epsilon, "momentum": self._momentum}
+        return statistics.normalize(x, scale, beta, running_mean, running_var, **settings)[0]
 
 
 class LayerNorm(HybridBlock):

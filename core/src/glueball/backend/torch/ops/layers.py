@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from glueball.backend.torch.ops import statistics
 from glueball.backend.torch.ops.arguments import spatial, torch_dtype
 from glueball.backend.torch.ops.depthwise import conv2d
 from glueball.backend.torch.ops.registry import operator
@@ -183,7 +184,13 @@ def batch_norm(
     scale = None if fix_gamma else gamma
     # A batch without samples has no statistics, and nothing to normalise: the running ones stay.
     training = _training and not use_global_stats and data.numel() > 0
-    if not training:
+    shared_mean = shared_variance = None
+    if statistics.is_shared() and _training and not use_global_stats:
+        # Whatever this process has: the others wait for what it says.
+        result, shared_mean, shared_variance = statistics.normalize(
+            data, scale, beta, moving_mean, moving_var, eps=eps, momentum=momentum
+        )
+    elif not training:
         result = functional.batch_norm(data, moving_mean, moving_var, scale, beta, False, 0.0, eps)
     else:
         count = data.numel() // data.shape[1]
@@ -205,7 +212,9 @@ def batch_norm(
     if axis != 1:
         result = result.movedim(1, axis)
     if output_mean_var:
-        if training:
+        if shared_mean is not None and shared_variance is not None:
+            mean, variance = shared_mean, shared_variance
+        elif training:
             dims = [one for one in range(data.dim()) if one != 1]
             variance, mean = torch.var_mean(data.float(), dims, correction=0)
         else:
