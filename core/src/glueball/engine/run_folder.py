@@ -26,7 +26,7 @@ from typing import Any
 
 from glueball.engine.writing import cure, writing
 from glueball.errors import OptionError, TrainingError
-from glueball.files import write_text
+from glueball.files import remove_unfinished, write_text
 
 _LOCK = ".lock"
 # What a run writes. --overwrite removes these and nothing else: a mistyped --out must not cost anybody their files.
@@ -42,6 +42,11 @@ _OWN_FILES = (
 )
 _FOLD = re.compile(r"fold-\d{2,}")
 _OWN_FOLDERS = ("checkpoints", "weights", "bad_batches")
+_REMOVING = ".removing-"
+
+
+class VanishedFolderError(TrainingError):
+    """The folder of a run is no longer there, or is another one, while the run writes to it."""
 
 
 class RunFolder:
@@ -90,17 +95,36 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            self._clean()
         except OSError as error:
             self.close()
             raise TrainingError(
                 f"The run folder {self.path} cannot be written: {error}. Choose another with --out. Or: {cure(error)}"
             ) from error
 
+    def check(self) -> None:
+        """Whoever is about to write asks first: a folder that was removed must not come back with half of a run in it.
+
+        Raises:
+            VanishedFolderError: the folder that ``open`` locked is gone, or another one has taken its place.
+        """
+        if self._lock is None or _is_at(self._lock, self.path / _LOCK):
+            return
+        # Somebody may have removed the lock alone.
+        with contextlib.suppress(OSError):
+            if self.recipe.exists() and not (self.path / _LOCK).exists():
+                return
+        raise VanishedFolderError(
+            f"The run folder {self.path} is gone: it was removed, moved or unmounted while the run went on. What was "
+            "in it (checkpoints, weights, log) can only come back from where it was moved, or from a backup."
+        )
+
     def close(self) -> None:
         """Gives the lock back. An attempt that failed before it wrote anything leaves no trace."""
         if self._lock is not None:
             with contextlib.suppress(OSError):  # Windows removes no open file; a lock that stays harms nobody
-                (self.path / _LOCK).unlink()
+                if _is_at(self._lock, self.path / _LOCK):
+                    (self.path / _LOCK).unlink()
             self._lock.close()
             self._lock = None
         with contextlib.suppress(OSError):  # the first folder that is not empty ends it
@@ -109,7 +133,12 @@ class RunFolder:
         self._made = []
 
     def write_json(self, path: Path, content: Any) -> None:
-        """Writes readable JSON under a temporary name and renames it."""
+        """Writes readable JSON under a temporary name and renames it.
+
+        Raises:
+            VanishedFolderError: as ``check``.
+        """
+        self.check()
         with writing(path):
             write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -131,7 +160,7 @@ class RunFolder:
                 f"{self.path} is not the folder of a run: it has no {path.name}. "
                 f"Expected the folder that `glueball train` wrote (--out)."
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise OptionError(f"{path} cannot be read: {error}") from error
 
     def remove_run(self, keep: RunFolder | None = None) -> None:
@@ -165,13 +194,26 @@ class RunFolder:
             self.path.rmdir()
 
     def _remove_own(self) -> None:
+        # Folders first, and each by one rename: a process that is killed here must not leave a part of the old run that
+        # --resume would go on with, or weights that it would take for its own.
+        for name in _OWN_FOLDERS:
+            if (self.path / name).is_dir():
+                doomed = self.path / f"{_REMOVING}{name}"
+                os.rename(self.path / name, doomed)
+                shutil.rmtree(doomed)
         for name in _OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
+
+    def _clean(self) -> None:
+        """Removes what a killed process was writing or removing; only the holder of the lock may."""
+        for name in (*_OWN_FILES, self.cross_validation.name):
+            remove_unfinished(self.path / name)
         for name in _OWN_FOLDERS:
-            if (self.path / name).is_dir():
-                shutil.rmtree(self.path / name)
+            for path in (self.path / name).glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.path / f"{_REMOVING}{name}", ignore_errors=True)
 
     def _take_lock(self) -> None:
         while True:
@@ -201,7 +243,7 @@ def _is_at(file: Any, path: Path) -> bool:
     """Whether the open file is still the one at ``path``: its last owner removes a lock, and may just have done so."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
+    except OSError:  # it is not there, or what it was on is not
         return False
 
 
