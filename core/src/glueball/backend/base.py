@@ -71,6 +71,9 @@ class StepOptions:
     loss_scale_growth_interval: int = 2000
     compile: bool = True
     """Compile the whole step (mxnet: hybridize; torch: torch.compile where it gains). False runs eagerly."""
+    recoverable: bool = False
+    """Show every failure in the call that causes it, so that ``undo`` can take it back. MXNet then waits for the device
+    in each call; PyTorch's allocator fails at once anyway."""
     sync_batch_norm: bool = True
     """With several processes: batch normalisation takes its statistics over the samples of all of them, as one process
     with the whole batch would. False: over a process's own samples, and the running statistics are averaged."""
@@ -177,6 +180,15 @@ class TrainingStep(Protocol):
                 then neither its gradients nor its statistics of batch normalisation count.
         """
 
+    def keep(self) -> Any:
+        """What a call changes before it updates the weights: running statistics, waiting gradients, random state."""
+
+    def undo(self, kept: Any) -> bool:
+        """After a call that failed: puts back what ``keep`` gave before it. The call counts as never made.
+
+        Needs ``StepOptions.recoverable``. False: the call failed in its update, so that some weights may have changed.
+        """
+
     def flush(self, learning_rate: float) -> bool:
         """Updates with the gradients that wait for the rest of an accumulation (end of an epoch); False if none do."""
 
@@ -231,6 +243,15 @@ class Backend(Protocol):
 
     def memory(self, device: str) -> int | None:
         """Bytes in use on an accelerator at their highest; None for the CPU."""
+
+    def memory_size(self, device: str) -> int | None:
+        """Bytes that an accelerator has; None for the CPU."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error means that there was no memory left, on the device or on the host."""
+
+    def release_memory(self, device: str) -> None:
+        """Gives memory that the library keeps for later use back to the device."""
 
     def seed(self, seed: int) -> None:
         """Seeds every random generator of the library (dropout and the like)."""

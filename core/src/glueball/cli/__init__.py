@@ -8,12 +8,16 @@ engine; the table below holds what the overview of all subcommands needs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -103,21 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A class named in letters that the terminal lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if argv is None else argv)
-    command = _asked_command(words)
-    parser = build_parser(command)
-    arguments = parser.parse_args(words)
-    if arguments.command is None:
-        parser.print_help()
-        return 0
-
     from glueball.errors import GlueballError
 
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = _asked_command(words)
     formatwarning = warnings.formatwarning
-    warnings.formatwarning = _warning
     try:
-        status = int(importlib.import_module(COMMANDS[command][0]).run(arguments))
-        sys.stdout.flush()
+        with _exit_on_sigterm():
+            parser = build_parser(command)
+            arguments = parser.parse_args(words)
+            if arguments.command is None:
+                parser.print_help()
+                return 0
+            warnings.formatwarning = _warning
+            status = int(importlib.import_module(COMMANDS[command][0]).run(arguments))
+            sys.stdout.flush()
         return status
     except GlueballError as error:
         print(f"glueball: {error}", file=sys.stderr)
@@ -136,6 +140,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         warnings.formatwarning = formatwarning
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """From the first import on SIGTERM means exit status 143; what has more to do then sets a handler of its own."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _warning(

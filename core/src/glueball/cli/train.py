@@ -239,6 +239,7 @@ def _plain(result: TrainingResult) -> dict[str, Any]:
         "epochs": result.epochs,
         "seconds": round(result.seconds, 2),
         "ended": result.ended,
+        "skipped": result.skipped,
         "out": str(result.out),
     }
 
@@ -276,6 +277,11 @@ def _print(result: TrainingResult, task: str) -> None:
         print(f"Best epoch {result.best_epoch} of {result.epochs} on held-out data: {values}  ({result.seconds:.0f} s)")
     else:
         print(f"Trained {counted(result.epochs, 'epoch')}: {values}  ({result.seconds:.0f} s)")
+    if result.skipped:
+        print(
+            f"{counted(result.skipped, 'damaged sample')} {'was' if result.skipped == 1 else 'were'} left out of the "
+            "training, each counted in every epoch; warnings name them."
+        )
     print(f"Everything is in {result.out}:")
     for name, meaning in _PARTS:
         if (result.out / name).exists():

@@ -23,6 +23,7 @@ from glueball.data import batchify, memory
 from glueball.data.work import Request, Work
 
 LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STARTING = "GLUEBALL_WORKER_STARTING"
 """Set in the environment while a worker starts, so that a script without a main guard cannot start workers of it."""
 
@@ -132,10 +133,25 @@ def _failure(error: BaseException) -> tuple[str, Any, str]:
     return "failed", error, text
 
 
+def _end_with_parent() -> None:
+    """Has the system kill this process when its parent is killed, even while a sample hangs. Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        return
+
+
 def main() -> None:
     """Runs the worker: the first message says what to do, each further one asks for a batch."""
-    # Ctrl-C goes to the whole group of processes; the parent decides, and closing the pipe ends the worker.
+    # Ctrl-C, and the SIGTERM of many schedulers, go to the whole group of processes. The parent decides: it still needs
+    # this process for the step that it finishes. Closing the pipe ends the worker, and so does the parent's death.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_with_parent()
     source, target = _private_streams()
     try:
         setup = receive(source)

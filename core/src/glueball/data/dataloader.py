@@ -42,6 +42,20 @@ MAX_REPORTS = 100
 _logger = logging.getLogger("glueball.data")
 
 
+class LoaderTimeoutError(TrainingError):
+    """A batch took longer than it may; what was being made is named.
+
+    Args:
+        what: what happened, as a sentence.
+        timeout: the seconds that were waited.
+    """
+
+    def __init__(self, what: str, timeout: float) -> None:
+        super().__init__(f"{what} If that is normal for this data, raise timeout.")
+        self.what = what
+        self.timeout = timeout
+
+
 class _Seat:
     """One worker thread's place: what it works on, and its process if it has one."""
 
@@ -184,7 +198,8 @@ class DataLoader:
         on_error: "raise" stops at a sample that cannot be made; "skip" leaves damaged samples (DataError, OSError,
             ValueError) out of their batch, which is smaller then, logs and counts them. A mistake in the program (any
             other error) always stops.
-        timeout: seconds to wait for one batch before the workers are taken to hang.
+        timeout: seconds to wait for one batch before the workers are taken to hang. Without workers nobody is left to
+            notice; whoever iterates in a thread of their own can ask ``working_on``.
         batchify_fn, num_workers: Gluon's names of ``batchify`` and ``workers``.
 
     Raises:
@@ -248,6 +263,7 @@ class DataLoader:
         self._timeout = timeout
         self._pool: _Pool | None = None
         self._finalizer: weakref.finalize | None = None
+        self._own_seat = _Seat()
         self._epoch = -1
         self._next_epoch = 0
         self._resume_at = 0
@@ -276,6 +292,16 @@ class DataLoader:
     def skipped_samples(self) -> tuple[str, ...]:
         """The first hundred of them: index, path and reason."""
         return tuple(self._reports)
+
+    def working_on(self) -> tuple[str, ...]:
+        """The samples that are being made at this moment, one for each busy worker, in words. For any thread."""
+        pool = self._pool
+        seats = [self._own_seat, *(pool.seats if pool is not None else [])]
+        busy = [(seat.request, seat) for seat in seats]
+        return tuple(self._place(request, seat.current_index()) for request, seat in busy if request is not None)
+
+    def _place(self, request: Request, index: int) -> str:
+        return self._work.name(index) if index >= 0 else f"one of samples {list(request.indices)}"
 
     def __len__(self) -> int:
         """The number of batches in an epoch (with ``on_error="skip"``: at most)."""
@@ -385,8 +411,15 @@ class DataLoader:
 
     def _results(self, requests: Iterator[Request]) -> Iterator[tuple[Request, Result]]:
         if self._workers == 0:
+            seat = self._own_seat
             for request in requests:
-                yield request, self._work(request)
+                seat.request, seat.index = request, -1
+                try:
+                    result = self._work(request, seat.report)
+                finally:
+                    seat.request = None
+                yield request, result
+                del result
             return
         pool = self._running_pool()
         waiting: deque[tuple[Request, Future[Result]]] = deque()
@@ -416,12 +449,10 @@ class DataLoader:
             if future.done():  # a TimeoutError of the sample itself
                 raise
             busy = next((seat for seat in pool.seats if seat.request is request), None)
-            index = busy.current_index() if busy is not None else -1
-            where = self._work.name(index) if index >= 0 else f"one of samples {list(request.indices)}"
+            where = self._place(request, busy.current_index() if busy is not None else -1)
             self._discard_pool()
-            raise TrainingError(
-                f"A worker gave no batch for {self._timeout:g} seconds; it hangs at {where}. If that is normal for "
-                "this data, raise timeout."
+            raise LoaderTimeoutError(
+                f"A worker gave no batch for {self._timeout:g} seconds; it hangs at {where}.", self._timeout
             ) from error
 
     def _running_pool(self) -> _Pool:

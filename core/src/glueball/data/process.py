@@ -201,6 +201,8 @@ class WorkerProcess:
             TrainingError: the process died.
         """
         released = self._view.take_released() if self._view is not None else []
+        if self._progress is not None:
+            self._progress[0] = -1  # a process that died while it waited must not be blamed on its last sample
         kind, payload, places = self._exchange((request, released), request)
         if kind == "shared":
             assert self._view is not None

@@ -55,10 +55,11 @@ class Work:
         return f"sample {index} ({origin})" if origin else f"sample {index}"
 
     def __call__(self, request: Request, progress: Callable[[int], None] | None = None) -> Result:
-        """Makes a batch; ``progress`` hears of each index before its sample is made.
+        """Makes a batch; ``progress`` hears of each index before its sample is made, and of -1 after the last.
 
         Raises:
             DataError: a sample or the batch could not be made; the cause is chained.
+            MemoryError: there was no memory for it, which says nothing about the sample.
         """
         samples: list[Any] = []
         skipped: list[tuple[int, str]] = []
@@ -70,11 +71,15 @@ class Work:
                 if self.dataset.is_random:
                     random = streams.stream(self.seed, streams.SAMPLE, request.epoch, index)
                 samples.append(self.dataset.fetch(index, random))
+            except MemoryError as error:
+                raise MemoryError(f"S{self.name(index)[1:]} could not be made: {_reason(error)}") from error
             except Exception as error:
-                reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+                reason = _reason(error)
                 if not (self.skip and isinstance(error, SKIPPABLE)):
                     raise DataError(f"S{self.name(index)[1:]} could not be made: {reason}") from error
                 skipped.append((index, f"{self.name(index)}: {reason}"))
+        if progress is not None:
+            progress(-1)  # what comes now concerns the batch and no single sample
         if not samples:
             return Result(None, tuple(skipped))
         try:
@@ -83,8 +88,16 @@ class Work:
                 random = streams.stream(self.seed, streams.BATCH, request.epoch, request.position)
                 batch = self.batch_transform(batch, random)
         except Exception as error:
-            reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
             names = ", ".join(self.name(index) for index in request.indices[:4])
             more = ", ..." if len(request.indices) > 4 else ""
-            raise DataError(f"Batch {request.position} of {names}{more} could not be made: {reason}") from error
+            what = f"Batch {request.position} of {names}{more} could not be made: {_reason(error)}"
+            raise (MemoryError if isinstance(error, MemoryError) else DataError)(what) from error
         return Result(batch, tuple(skipped))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    # NumPy's class for arrays that are too large has a name with an underscore, and says all in its message.
+    name = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    return f"{name}: {error}" if str(error) else name

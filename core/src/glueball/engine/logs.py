@@ -63,6 +63,13 @@ def _tag(name: str) -> str:
     return f"{part}/{quantity}" if quantity and part in ("train", "validation") else name
 
 
+def say(message: str) -> None:
+    """A sentence on the console, above the progress bars if there are any."""
+    from tqdm import tqdm
+
+    tqdm.write(message, file=sys.stderr)
+
+
 class RunLog:
     """Writes every event to all the places where somebody may look for it."""
 
@@ -87,9 +94,7 @@ class RunLog:
     def say(self, message: str) -> None:
         """A sentence for the person at the console, above the progress bar if there is one."""
         if not self.quiet:
-            from tqdm import tqdm
-
-            tqdm.write(message, file=sys.stderr)
+            say(message)
 
     def sizes(self) -> dict[str, int]:
         """What a checkpoint remembers."""

@@ -6,8 +6,10 @@ length of the queue, and a checkpoint must say where the training is.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,7 +18,11 @@ import numpy as np
 
 from glueball.errors import TrainingError
 
+logger = logging.getLogger("glueball.engine")
+
 _POLL_SECONDS = 0.2
+# Whoever asked the run to stop does not wait longer for a sample that is being made.
+_LEAVING_SECONDS = 2.0
 
 
 @attrs.frozen
@@ -37,7 +43,17 @@ class _End:
 
 
 class Prefetcher:
-    """Iterates over ``LoadedBatch``; ``close`` (or leaving the ``with``) ends the thread at any time."""
+    """Iterates over ``LoadedBatch``; ``close`` (or leaving the ``with``) ends the thread at any time.
+
+    Args:
+        batches: what the thread iterates over.
+        to_device: brings one array to the device.
+        state: gives the loader's state after a batch.
+        depth: how many batches wait at most.
+        check: called several times a second while a batch is waited for; may raise to stop.
+        timeout: seconds to wait for a batch; None waits for ever.
+        hanging: called when that time is over, with the seconds; returns the error to raise.
+    """
 
     def __init__(
         self,
@@ -47,11 +63,15 @@ class Prefetcher:
         state: Callable[[], Any] | None = None,
         depth: int = 2,
         check: Callable[[], None] | None = None,
+        timeout: float | None = None,
+        hanging: Callable[[float], Exception] | None = None,
     ) -> None:
         self._batches = batches
         self._to_device = to_device
         self._state = state
         self._check = check
+        self._timeout = timeout
+        self._hanging = hanging
         self._queue: queue.Queue[LoadedBatch | _End] = queue.Queue(maxsize=depth)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._load, name="glueball-prefetch", daemon=True)
@@ -60,28 +80,38 @@ class Prefetcher:
     def __enter__(self) -> Prefetcher:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        is_leaving = kind is not None and not issubclass(kind, Exception)
+        self.close(_LEAVING_SECONDS if is_leaving else self._timeout)
 
     def __iter__(self) -> Iterator[LoadedBatch]:
         while True:
             item = self._next()
             if isinstance(item, _End):
                 if item.error is not None:
+                    if self._check is not None:
+                        self._check()  # workers that a signal has hit are no news to somebody whom it has hit, too
                     raise item.error
                 return
             yield item
 
-    def close(self) -> None:
-        """Stops loading and waits for the thread."""
+    def close(self, grace: float | None = None) -> None:
+        """Stops loading and waits for the thread, at most ``grace`` seconds: a thread cannot be ended from outside."""
         self._stopping.set()
+        end = None if grace is None else time.monotonic() + grace
         while self._thread.is_alive():
+            if end is not None and time.monotonic() > end:
+                logger.warning(
+                    "The thread that loads batches is left behind: a sample has taken more than %g s.", grace
+                )
+                return
             try:  # the thread may be waiting for room in the queue
                 self._queue.get_nowait()
             except queue.Empty:
                 self._thread.join(0.01)
 
     def _next(self) -> LoadedBatch | _End:
+        since = time.monotonic()
         while True:
             if self._check is not None:
                 self._check()
@@ -91,6 +121,14 @@ class Prefetcher:
             except queue.Empty:
                 if not self._thread.is_alive() and self._queue.empty():
                     raise TrainingError("The thread that loads batches has died without an error.") from None
+                if self._timeout is not None and time.monotonic() - since > self._timeout:
+                    raise self._too_slow() from None
+
+    def _too_slow(self) -> Exception:
+        assert self._timeout is not None
+        if self._hanging is not None:
+            return self._hanging(self._timeout)
+        return TrainingError(f"There was no batch for {self._timeout:g} seconds.")
 
     def _load(self) -> None:
         iterator: Any = None
@@ -99,7 +137,7 @@ class Prefetcher:
             for batch in iterator:
                 device = tuple(self._to_device(array) for array in batch)
                 state = None if self._state is None else self._state()
-                if not self._put(LoadedBatch(tuple(batch), device, state)):
+                if not self._put(LoadedBatch(batch if isinstance(batch, tuple) else tuple(batch), device, state)):
                     return
             self._put(_End())
         except BaseException as error:  # whatever it is, it belongs to the trainer, not to this thread

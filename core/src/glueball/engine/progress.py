@@ -32,6 +32,10 @@ class Progress:
     """Validations since the best one."""
     bad_batches: list[list[int]] = attrs.field(factory=list)
     """(epoch, batch) of every batch that is skipped because its loss was not finite."""
+    skipped: int = 0
+    """Training samples left out as damaged, over all finished passes through the data; each counts in every epoch."""
+    micro_batches: int = 1
+    """In how many parts a batch is computed, since memory ran out."""
     history: list[dict[str, Any]] = attrs.field(factory=list)
     """One row for each finished epoch: what ``curves.png`` shows."""
     ended: str | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from attrs.validators import ge, gt, in_, instance_of, le, optional
 
-from glueball.backend.base import PRECISIONS, OptimizerSpec, ParameterRule
+from glueball.backend.base import PRECISIONS, SHARDINGS, OptimizerSpec, ParameterRule
 from glueball.engine import specification
 from glueball.engine.schedules import ScheduleSpec
 from glueball.errors import OptionError
@@ -124,10 +124,18 @@ class Recipe:
     """Number of last epochs without mixup and cutmix."""
     distillation: DistillationSpec | None = None
 
+    # Several processes.
+    sync_batch_norm: bool = True
+    """Batch normalisation over the samples of all processes, as one process with the whole batch computes it."""
+    sharding: str = attrs.field(default="none", validator=in_(SHARDINGS))
+    """"full" keeps a part of weights, gradients and moments in each process, for models that one GPU cannot hold."""
+
     # The run.
     seed: int = attrs.field(default=0, validator=[ge(0), instance_of(int)])
     workers: int = attrs.field(default=0, validator=ge(0))
     worker_type: str = attrs.field(default="thread", validator=in_(("thread", "process")))
+    loader_timeout: float = attrs.field(default=300.0, validator=gt(0.0))
+    """Seconds that one batch may take to be made before its worker is taken to hang."""
     last_batch: str = attrs.field(default="discard", validator=in_(("discard", "keep")))
     """What happens to the smaller batch at the end of a training epoch."""
     on_bad_sample: str = attrs.field(default="raise", validator=in_(("raise", "skip")))
@@ -144,6 +152,10 @@ class Recipe:
     keep_checkpoints: int = attrs.field(default=2, validator=ge(1))
     nan_policy: str = attrs.field(default="raise", validator=in_(NAN_POLICIES))
     """When a loss or weight is not finite: "raise" with the batch saved, "skip" the batch that did it, or "stop"."""
+    on_out_of_memory: str = attrs.field(default="raise", validator=in_(("raise", "halve")))
+    """When memory runs out: "raise" with what would need less, or "halve" what is computed at once, and sum the
+    gradients: batches and updates stay what they are, but batch normalisation sees the parts. "halve" costs a copy of
+    the running statistics each step."""
     options: Mapping[str, Any] = attrs.field(factory=dict)
     """Options of the task that no other task knows."""
 

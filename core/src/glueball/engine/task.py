@@ -118,6 +118,7 @@ class Task:
             seed=recipe.seed,
             batch_transform=self.batch_transform() if training else None,
             on_error=recipe.on_bad_sample,
+            timeout=recipe.loader_timeout,
         )
 
     # ------------------------------------------------------------------------------------------------------------------

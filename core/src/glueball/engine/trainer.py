@@ -7,12 +7,13 @@ between two log points.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,16 @@ import numpy as np
 
 from glueball import catalog
 from glueball.backend.base import unmarked
-from glueball.engine import bad_samples, curves, environment, random_state, specification, writing
+from glueball.engine import bad_samples, curves, environment, memory, random_state, rescue, specification, writing
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
 from glueball.engine.evaluation import evaluate
 from glueball.engine.load import read_description
-from glueball.engine.logs import RunLog
+from glueball.engine.logs import RunLog, say
 from glueball.engine.measures import BadNumbers, Measurements, Waiting, are_finite
 from glueball.engine.prefetch import LoadedBatch, Prefetcher
 from glueball.engine.progress import Progress
 from glueball.engine.recipe import Recipe
-from glueball.engine.run_folder import RunFolder
+from glueball.engine.run_folder import RunFolder, VanishedFolderError
 from glueball.engine.schedules import Schedule
 from glueball.engine.signals import SignalGuard, StopRequest, end_process
 from glueball.engine.step_profile import StepProfile
@@ -46,7 +47,16 @@ RUN_FORMAT = 1
 _CURVES_EVERY_SECONDS = 20.0
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
-HARMLESS = ("workers", "worker_type", "log_every", "checkpoint_every", "keep_checkpoints", "nan_policy")
+HARMLESS = (
+    "workers",
+    "worker_type",
+    "loader_timeout",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "nan_policy",
+    "on_out_of_memory",
+)
 # Nor does this one, once there is a checkpoint: its weights replace those that the run began with.
 _FIRST_WEIGHTS = "model.pretrained"
 
@@ -67,6 +77,8 @@ class TrainingResult:
     """Why training ended: "done", "no gain" (patience) or "bad numbers"."""
     last_metrics: Mapping[str, float] = attrs.field(factory=dict)
     """As ``metrics``, of the last epoch: what was not chosen by the data that it was measured on."""
+    skipped: int = 0
+    """Training samples that were left out as damaged, counted in every epoch."""
 
 
 class Trainer:
@@ -120,6 +132,7 @@ class Trainer:
         self._progress = Progress()
         self._validation_loader: Any = None
         self._predict: Any = None
+        self._measuring: memory.PredictInParts | None = None
         self._network: Any = None
         self._step: Any = None
         self._loader: Any = None
@@ -128,6 +141,11 @@ class Trainer:
         # While a replay looks for the batch that did damage: (epoch, batch) where the damage had shown.
         self._looking_until: tuple[int, int] | None = None
         self._curves_drawn = 0.0
+        # Where the newest checkpoint was taken; None before there is anything to save.
+        self._saved_at: tuple[int, ...] | None = None
+        self._has_begun = False
+        # Whether the network holds the best weights instead of the last ones.
+        self._is_over = False
 
     # ------------------------------------------------------------------------------------------------------------------
     # What callers use
@@ -147,7 +165,8 @@ class Trainer:
 
         Raises:
             TrainingError: a loss or weight is not finite under the policy "raise"; the batch is saved and named. Or
-                a file could not be written (full disk), or another process trains in the folder.
+                a file could not be written (full disk), the folder has vanished, another process trains in it, a
+                worker died or hangs, or memory ran out.
             CheckpointError: a checkpoint could not be written, those present cannot be used, or the last one does not
                 fit the recipe or the backend.
             OptionError: the folder is not empty, the recipe or the precision differs from that of the run to resume,
@@ -159,18 +178,20 @@ class Trainer:
                 f"{self.folder.path} holds a cross-validation, not a single run. Go on with all of it (--folds, or "
                 f"cross_validate), or with one of its folds (--out {self.folder.fold(1).path})."
             )
-        self.folder.open(resume=self._resume, overwrite=self._overwrite)
         stop: int | None = None
-        try:
-            with self._signals, self._explained_failures():
-                self._prepare()
-                try:
-                    self._run()
-                except StopRequest as request:
-                    stop = request.number
-                    self._stop(stop)
-        finally:
-            self._close()
+        with self._signals:
+            self.folder.open(resume=self._resume, overwrite=self._overwrite)
+            try:
+                with self._explained_failures(), self._explained_memory():
+                    try:
+                        self._prepare()
+                        self._run()
+                        self._signals.check()
+                    except StopRequest as request:
+                        stop = request.number
+                        self._stop(stop)
+            finally:
+                self._close()
         if stop is not None:
             end_process(stop)
         return self._result()
@@ -204,15 +225,31 @@ class Trainer:
             network(*(self._to_device(array) for array in inputs))
             self.backend.synchronize(self.device)
         except (RuntimeError, ValueError) as error:
-            if isinstance(error, GlueballError):
+            if isinstance(error, GlueballError) or self.backend.is_out_of_memory(error):
                 raise
             raise OptionError(_misfit(self.recipe.model.name, inputs, error)) from error
         self._network = network
 
     def _prepare(self) -> None:
         """Whatever can be refused is tried before the folder is touched: a mistyped word must not cost a good run."""
-        recipe = self.recipe
         self._checkpoints.clean()
+        with self._signals.at_once():
+            checkpoint = self._build()
+        self._before_writing()
+        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
+        self._log.truncate({"log": 0, "events": 0} if checkpoint is None else checkpoint.state["files"])
+        self.folder.write_json(self.folder.recipe, self._recipe_to_write())
+        self.folder.write_json(self.folder.environment, environment.describe(self.backend, self.device))
+        self._write_description()
+        self._has_begun = True
+        if checkpoint is None:
+            self._begin()
+        else:
+            self._say_where_it_goes_on(checkpoint)
+
+    def _build(self) -> Checkpoint | None:
+        """Everything that a step needs, as it was at the checkpoint that is returned; writes nothing."""
+        recipe = self.recipe
         checkpoint = self._checkpoints.load_last() if self._resume else None
         self._check_recipe(checkpoint)
         if checkpoint is not None:
@@ -235,16 +272,7 @@ class Trainer:
         self._measurements.reset()
         if checkpoint is not None:
             self._restore(checkpoint)
-        self._before_writing()
-        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
-        self._log.truncate({"log": 0, "events": 0} if checkpoint is None else checkpoint.state["files"])
-        self.folder.write_json(self.folder.recipe, self._recipe_to_write())
-        self.folder.write_json(self.folder.environment, environment.describe(self.backend, self.device))
-        self._write_description()
-        if checkpoint is None:
-            self._begin()
-        else:
-            self._say_where_it_goes_on(checkpoint)
+        return checkpoint
 
     def _before_writing(self) -> None:
         """The moment before the folder changes."""
@@ -259,15 +287,17 @@ class Trainer:
             optimizer=recipe.optimizer,
             rules=recipe.parameter_rules(),
             precision=self.precision,
-            accumulate=recipe.accumulate,
+            accumulate=recipe.accumulate * self._progress.micro_batches,
             clip_norm=recipe.clip_norm,
             ema_decay=recipe.ema_decay,
             compile=self._compile,
+            recoverable=recipe.on_out_of_memory == "halve",
         )
         graph = self.task.training_graph(self._network)
         step = self.backend.training_step(self._network, graph, options, self.device)
         step.mark = self._mark
-        return step
+        parts = self._progress.micro_batches
+        return step if parts == 1 else memory.MicroBatches(step, parts, self.backend)
 
     def _check_recipe(self, checkpoint: Checkpoint | None) -> None:
         """A run goes on with the recipe that it began with, or says what would change."""
@@ -359,7 +389,7 @@ class Trainer:
         for sentence in self.task.remarks():
             self._log.say(sentence)
             self._log.event("remark", text=sentence)
-        if recipe.nan_policy in ("skip", "stop"):
+        if recipe.nan_policy in ("skip", "stop") or recipe.on_out_of_memory == "halve":
             self._save()  # these policies go back to a checkpoint, so there must be one before the first step
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -376,7 +406,9 @@ class Trainer:
                 self._close_epoch(row)
             except BadNumbers as bad:
                 self._handle_bad_numbers(bad)
-                progress = self._progress
+            except memory.BackToCheckpoint:
+                self._go_back_for_memory()
+            progress = self._progress
         if progress.ended is None:
             progress.ended = "done"
         self._finish()
@@ -406,10 +438,17 @@ class Trainer:
         if self.profile is not None:
             batches, to_device = self.profile.background(batches, to_device)
             self.profile.begin()
-        prefetcher = Prefetcher(batches, to_device, state=self._loader.state_dict, check=self._signals.check)
+        prefetcher = Prefetcher(
+            batches,
+            to_device,
+            state=self._loader.state_dict,
+            check=self._signals.check,
+            timeout=bad_samples.patience(recipe),
+            hanging=bad_samples.hanging(self._loader),
+        )
         title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
         with prefetcher, self._bar(title, len(self._loader), progress.batch) as bar:
-            for loaded in prefetcher:
+            for loaded in self._saving_on_failure(prefetcher):
                 self._mark("data")
                 if progress.batch in bad:
                     progress.batch += 1
@@ -429,19 +468,38 @@ class Trainer:
         if self.profile is not None:
             self.profile.end_epoch(self._to_device)
         progress.batch = len(self._loader)
+        if progress.loader is not None:
+            # Batches at the end of which nothing was left were never delivered, and are counted all the same.
+            progress.loader = {**progress.loader, "skipped": self._loader.skipped}
 
     def _train_batch(self, loaded: LoadedBatch) -> None:
         progress = self._progress
         batch = self.task.complete_batch(loaded.device)
-        output = self._step(batch, self._schedule(progress.step))
+        output = self._run_step(batch)
         self._measurements.add(Waiting(progress.batch, loaded.host, output.loss, output.outputs))
         progress.batch += 1
         progress.samples += len(loaded.host[0])
         progress.loader = loaded.loader_state
         progress.step += bool(output.updated)
 
+    def _run_step(self, batch: Sequence[Any]) -> Any:
+        rate = self._schedule(self._progress.step)
+        if self.recipe.on_out_of_memory != "halve":
+            return self._step(batch, rate)
+        while True:
+            kept = self._step.keep()
+            try:
+                return self._step(batch, rate)
+            except Exception as error:
+                if not self.backend.is_out_of_memory(error):
+                    raise
+                reason = memory.reason(error)
+            # Outside of the handler, which keeps the arrays of the attempt alive.
+            self._halve(int(batch[0].shape[0]), kept, reason)
+
     def _log_interval(self, bar: Any) -> None:
         progress = self._progress
+        self.folder.check()
         self._measurements.read()
         loss = self._measurements.end_interval()
         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
@@ -467,6 +525,7 @@ class Trainer:
             with self._step.ema_weights():
                 measured = self._evaluate(self._validation_loader, "validation")
                 row.update({f"validation_{name}": value for name, value in measured.items()})
+                self._tell_skipped(self._validation_loader.skipped, "validation")
                 self._judge(measured)
         return row
 
@@ -496,6 +555,10 @@ class Trainer:
 
     def _close_epoch(self, row: dict[str, Any]) -> None:
         progress = self._progress
+        # Here and not before the validation: what is told twice, or never, is told wrong by a run that stopped in it.
+        skipped = int(progress.loader.get("skipped", 0)) if progress.loader else 0
+        self._tell_skipped(skipped, "training")
+        progress.skipped += skipped
         progress.history.append(row)
         measured = {key: value for key, value in row.items() if key not in ("epoch", "learning_rate")}
         self._log.scalars("epoch", progress.step, measured, epoch=row["epoch"], seconds=round(progress.seconds, 2))
@@ -518,10 +581,13 @@ class Trainer:
         progress = self._progress
         with self._step.ema_weights():
             self._save_weights("last")
+        self._signals.check()
         self._draw_curves()
-        self._log.event("end", reason=progress.ended, best=progress.best, best_epoch=progress.best_epoch)
+        counted = {"skipped_samples": progress.skipped} if progress.skipped else {}
+        self._log.event("end", reason=progress.ended, best=progress.best, best_epoch=progress.best_epoch, **counted)
         self._load_best_weights()
         self._write_description()
+        self._signals.check()
         self._draw_predictions()
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -531,17 +597,122 @@ class Trainer:
     def _stop(self, number: int) -> None:
         progress = self._progress
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        if not self._has_begun:
+            if not self.quiet:
+                say(f"Stopped by {name} before the first step; there was nothing to save.")
+            return
         try:
-            self._save()
+            # After the last epoch the network holds the best weights, and everything else is saved.
+            if self._position() != self._saved_at:
+                self._save()
         except BadNumbers as bad:
             # Such weights must not replace the good ones of the last checkpoint.
             self._log.say(f"Stopped by {name}; {bad.what}, so the checkpoint before stays the last one.")
             return
         self._draw_curves()
+        where = f"in epoch {progress.epoch + 1} after {progress.batch} batches"
+        if progress.ended is not None or progress.epoch >= self.recipe.epochs:
+            where = "after the last epoch"
+        self._log.say(f"Stopped by {name} {where}. Everything is saved in {self.folder.path}; --resume goes on.")
+
+    def _saving_on_failure(self, batches: Iterable[LoadedBatch]) -> Iterator[LoadedBatch]:
+        """The batches; where the next one cannot be made, what is trained so far is saved first."""
+        iterator = iter(batches)
+        while True:
+            try:
+                loaded = next(iterator)
+            except StopIteration:
+                return
+            except (DataError, TrainingError) as error:
+                kind = DataError if isinstance(error, DataError) else TrainingError
+                raise kind(f"{str(error).rstrip('.')}. {self._save_so_far()}") from error
+            yield loaded
+
+    def _save_so_far(self) -> str:
+        """A checkpoint between two steps, for a run that cannot go on; what came of it, as a sentence."""
+        try:
+            if self._progress.samples and self._position() != self._saved_at:
+                self._save()
+        except (BadNumbers, OSError, GlueballError) as error:
+            logger.warning("No checkpoint could be saved before the end: %s", error)
+        last = self._checkpoints.paths()
+        return f"Everything before is saved in {last[-1]}; --resume goes on there." if last else ""
+
+    def _tell_skipped(self, skipped: int, data: str) -> None:
+        """At the end of a pass through data: how many samples were left out of it as damaged."""
+        if not skipped:
+            return
+        epoch = self._progress.epoch + 1
+        self._log.event("skipped_samples", epoch=epoch, data=data, samples=skipped)
         self._log.say(
-            f"Stopped by {name} in epoch {progress.epoch + 1} after {progress.batch} batches. "
-            f"Everything is saved in {self.folder.path}; --resume goes on."
+            f"epoch {epoch}: {skipped} damaged sample{'' if skipped == 1 else 's'} of the {data} data left out"
         )
+
+    def _halve(self, rows: int, kept: Any, reason: str) -> None:
+        """After a step of ``rows`` samples that did not fit: everything as before it, computed in twice as many parts.
+
+        Raises:
+            TrainingError: there is nothing left to halve.
+            memory.BackToCheckpoint: the step had begun to change the weights.
+        """
+        progress = self._progress
+        at_once = -(-rows // progress.micro_batches)
+        if at_once == 1:
+            raise TrainingError(self._memory_sentence(reason, at_once))
+        is_undone = self._step.undo(kept)
+        # Before the first step there is no state, and what a failed attempt made of it may be half of one.
+        state = self._step.state_dict() if is_undone and progress.samples else None
+        progress.micro_batches *= 2
+        self._step = None
+        gc.collect()  # network, graph and step refer to each other
+        self.backend.release_memory(self.device)
+        where = {"epoch": progress.epoch + 1, "batch": progress.batch}
+        if not is_undone:
+            raise memory.BackToCheckpoint
+        self._step = self._new_step()
+        if state is not None:
+            self._step.load_state_dict(state)
+        self._tell_halved(**where, rows=rows, reason=reason)
+
+    def _tell_halved(self, epoch: int, batch: int, rows: int, reason: str) -> None:
+        parts = self._progress.micro_batches
+        self._log.event("out_of_memory", epoch=epoch, batch=batch, micro_batches=parts, samples=rows, reason=reason)
+        self._log.say(
+            f"Memory ran out in epoch {epoch}, batch {batch}: batches of {rows} are computed in {parts} parts from now "
+            f"on, with the same updates. Batch normalisation sees the parts."
+        )
+
+    def _go_back_for_memory(self) -> None:
+        checkpoint = self._checkpoints.load_last()
+        if checkpoint is None:
+            raise CheckpointError("Memory ran out within an update, and there is no checkpoint to go back to.")
+        epoch, batch = self._progress.epoch + 1, self._progress.batch
+        self._step = self._new_step()
+        self._restore(checkpoint)
+        self._log.truncate(checkpoint.state["files"])
+        self._log.say(f"Memory ran out within an update; going back to {checkpoint.path}.")
+        self._tell_halved(epoch, batch, self.recipe.batch_size, "within an update")
+
+    def _memory_sentence(self, reason: str, at_once: int | None = None) -> str:
+        progress, recipe = self._progress, self.recipe
+        rows = at_once or -(-recipe.batch_size // progress.micro_batches)
+        doing = f"in epoch {progress.epoch + 1} after {progress.batch} batches, with batches of {recipe.batch_size}"
+        if rows != recipe.batch_size:
+            doing += f" computed {rows} at a time"
+        last = self._checkpoints.paths()
+        saved = f" Last good checkpoint: {last[-1]}." if last else ""
+        ran_out = memory.ran_out(reason, self.backend, self.device, doing)
+        return f"{ran_out} {memory.cures(recipe, self.backend, self.device, self.precision, rows)}{saved}"
+
+    @contextmanager
+    def _explained_memory(self) -> Iterator[None]:
+        """One error for every way in which a library says that memory ran out."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, GlueballError) or not self.backend.is_out_of_memory(error):
+                raise
+            raise TrainingError(self._memory_sentence(memory.reason(error))) from error
 
     def _handle_bad_numbers(self, bad: BadNumbers) -> None:
         """Raises, stops, or goes back to the last checkpoint and leaves out the batch that did the damage.
@@ -610,7 +781,18 @@ class Trainer:
     # Saving and restoring
     # ------------------------------------------------------------------------------------------------------------------
 
+    def _position(self) -> tuple[int, ...]:
+        progress = self._progress
+        return progress.epoch, progress.batch, progress.step, progress.samples
+
     def _save(self, *, is_best: bool = False) -> None:
+        self.folder.check()
+        checkpoint = self._make_checkpoint()
+        progress = self._progress
+        self._checkpoints.save(checkpoint, epoch=progress.epoch, step=progress.step, is_best=is_best)
+        self._saved_at = self._position()
+
+    def _make_checkpoint(self) -> Checkpoint:
         self._measurements.read()
         progress = self._progress
         weights = self.backend.get_arrays(self._network)
@@ -624,13 +806,12 @@ class Trainer:
             "backend": self.backend.name,
             "precision": self.precision,
         }
-        checkpoint = Checkpoint(
+        return Checkpoint(
             state=state,
             weights=weights,
             optimizer=self._step.state_dict(),
             random=random_state.capture(self.backend),
         )
-        self._checkpoints.save(checkpoint, epoch=progress.epoch, step=progress.step, is_best=is_best)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Takes a checkpoint's state over; writes nothing.
@@ -653,6 +834,12 @@ class Trainer:
                 "that the run began with, or begin another run with --out."
             )
         progress = Progress.from_dict(state["progress"])
+        # What did not fit once is not tried again: neither after a resume nor in a replay.
+        parts = max(progress.micro_batches, self._progress.micro_batches)
+        progress.micro_batches = parts
+        if parts != self._progress.micro_batches:
+            self._progress.micro_batches = parts
+            self._step = self._new_step()
         if progress.loader is not None:
             self._loader.load_state_dict(progress.loader)
         self._measurements.load_state(state["measurements"])
@@ -660,12 +847,14 @@ class Trainer:
         self.backend.set_arrays(self._network, checkpoint.weights)
         random_state.restore(self.backend, checkpoint.random)
         self._progress = progress
+        self._saved_at = self._position()
         # The patience of today decides, not that of the day when the run ended.
         progress.ended = self._verdict()
 
     def _save_weights(self, name: str) -> None:
         from glueball.weights import save
 
+        self.folder.check()
         path = self.folder.weights / f"{name}.safetensors"
         with writing.writing(path):
             save(path, self.backend.get_arrays(self._network), metadata=self.task.weights_metadata())
@@ -674,6 +863,7 @@ class Trainer:
         """After training the network holds the weights that are worth using."""
         from glueball.weights import load
 
+        self._is_over = True
         best = self.folder.weights / "best.safetensors"
         path = best if best.exists() else self.folder.weights / "last.safetensors"
         self.backend.set_arrays(self._network, load(path))
@@ -720,6 +910,9 @@ class Trainer:
 
     def _evaluate(self, loader: Any, title: str) -> dict[str, float]:
         predict = self._predictor()
+        if self.recipe.on_out_of_memory == "halve":
+            predict = self._measuring = self._measuring or memory.PredictInParts(predict, self.backend, self.device)
+            predict.predict = self._predict
         with self._bar(title, len(loader), 0) as bar:
             return evaluate(
                 self.task, predict, loader, self.backend, self.device, check=self._signals.check, tick=bar.update
@@ -737,12 +930,35 @@ class Trainer:
         """One error for every file of the run that the system does not let us write, with what is safe."""
         try:
             yield
+        except VanishedFolderError as error:
+            raise TrainingError(f"{error} {self._rescue()}") from error
         except OSError as error:
+            self._check_presence(error)
             if not writing.belongs_to_run(error, self.folder.path):
                 raise
             paths = self._checkpoints.paths()
             last = f"The last good checkpoint is {paths[-1]}." if paths else "There is no checkpoint yet."
             raise TrainingError(f"{writing.sentence(error)} {last} {writing.cure(error)}") from error
+
+    def _check_presence(self, error: OSError) -> None:
+        """A file that cannot be written has its reason where the whole folder is gone."""
+        try:
+            self.folder.check()
+        except VanishedFolderError as gone:
+            raise TrainingError(f"{gone} {self._rescue()}") from error
+
+    def _rescue(self) -> str:
+        """What becomes of the training when its folder has vanished, as a sentence."""
+        if not self._has_begun or not self._progress.samples or self._is_over:
+            return ""
+        try:
+            checkpoint = self._make_checkpoint()
+        except BadNumbers as bad:
+            return f"There is nothing to save beside it: {bad.what}."
+        progress = self._progress
+        return rescue.attempt(
+            self.folder, checkpoint, self._recipe_to_write(), epoch=progress.epoch, step=progress.step
+        )
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
@@ -754,6 +970,7 @@ class Trainer:
 
     def _draw_curves(self) -> None:
         self._curves_drawn = time.monotonic()
+        self.folder.check()
         try:
             problem = curves.draw(self._progress.history, self.folder.curves, self.recipe.name)
         except OSError as error:
@@ -763,6 +980,7 @@ class Trainer:
             self._log.say(f"No curves.png: {problem}.")
 
     def _draw_predictions(self) -> None:
+        self.folder.check()
         try:
             problem = self.task.draw_predictions(self.predict, self.folder.predictions)
         except OSError as error:
@@ -787,6 +1005,7 @@ class Trainer:
             seconds=progress.seconds,
             out=self.folder.path,
             ended=progress.ended or "",
+            skipped=progress.skipped,
         )
 
     def _close(self) -> None:

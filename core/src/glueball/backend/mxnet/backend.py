@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mxnet as mx
 import numpy as np
 
-from glueball.backend import processor
+from glueball.backend import out_of_memory, processor
 from glueball.backend.mxnet import device as devices_module
 from glueball.errors import BackendError
 
@@ -89,6 +89,20 @@ class MXNetBackend:
             return None
         free, total = mx.context.gpu_memory_info(context.device_id)
         return int(total - free)
+
+    def memory_size(self, device: str) -> int | None:
+        context = devices_module.context(device)
+        if context.device_type == "cpu":
+            return None
+        return int(mx.context.gpu_memory_info(context.device_id)[1])
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return out_of_memory.says_so(error)  # MXNetError is a RuntimeError
+
+    def release_memory(self, device: str) -> None:
+        context = devices_module.context(device)
+        if context.device_type != "cpu":
+            context.empty_cache()
 
     def seed(self, seed: int) -> None:
         self._seed = int(seed)

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # Shapes of batches that get a static plan of their own; batches of further shapes (padded text) share a dynamic one.
 _STATIC_PLANS = 4
+
+# One error can show once for each array that depends on it.
+_MAX_ERRORS = 1000
 
 _RANDOM_OPERATORS = ("random_", "sample_", "shuffle")
 
@@ -83,6 +87,7 @@ class MXNetTrainingStep:
         self._averages: dict[str, Any] = {}
         self._updates = 0
         self._pending = 0
+        self._is_updating = False
         self._skipped = 0
         self._scaling = options.precision == "float16"
         self._loss_scale = float(options.initial_loss_scale)
@@ -102,6 +107,8 @@ class MXNetTrainingStep:
             loss.backward()
         if self._is_tried:
             self._finish_trial()
+        if self._options.recoverable:
+            mx.nd.waitall()  # before the update: an error of the passes must not be found in the weights later
         self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
@@ -114,6 +121,45 @@ class MXNetTrainingStep:
         if self._pending == 0:
             return False
         self._update(learning_rate)
+        return True
+
+    def keep(self) -> _Kept:
+        # Also for the running statistics, as in MXNetBackend.get_arrays.
+        mx.nd.waitall()
+        statistics = {
+            name: parameter.data(self._context).copy()
+            for name, parameter in self._parameters.items()
+            if not parameter._differentiable and parameter._data is not None
+        }
+        waiting = self._pending and self._optimizer is not None
+        kept = _Kept(
+            random=self._backend.random_state(),
+            statistics=statistics,
+            gradients=[gradient.copy() for gradient in self._gradients] if waiting else None,
+            pending=self._pending,
+        )
+        mx.nd.waitall()
+        return kept
+
+    def undo(self, kept: _Kept) -> bool:
+        _settle()
+        if self._is_updating:
+            return False
+        for name, values in kept.statistics.items():
+            self._parameters[name].set_data(values)
+        if self._optimizer is not None:
+            if kept.gradients is None:
+                self._reset_gradients()
+            else:
+                for gradient, values in zip(self._gradients, kept.gradients, strict=True):
+                    gradient[:] = values
+            if self._active is None and kept.gradients is None:
+                # A backward pass that was cut short has marked some of the weights that the graph uses, not all.
+                for weight in self._weights:
+                    weight._fresh_grad = False
+        self._pending = kept.pending
+        self._backend.set_random_state(kept.random)
+        mx.nd.waitall()
         return True
 
     def skipped_updates(self) -> int:
@@ -215,7 +261,7 @@ class MXNetTrainingStep:
             runner = self._compiled(batch, static_shape=key is not None)
             result = runner(*batch)
         except Exception as error:
-            if not (first or lowered):
+            if not (first or lowered) or self._backend.is_out_of_memory(error):
                 raise
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.
             result = self._eager(batch)
@@ -253,6 +299,8 @@ class MXNetTrainingStep:
         try:
             mx.nd.waitall()
         except mx.MXNetError as error:
+            if self._backend.is_out_of_memory(error):
+                raise
             raise self._no_such_precision(last_line(error)) from error
 
     def _no_such_precision(self, reason: str) -> BackendError:
@@ -287,6 +335,15 @@ class MXNetTrainingStep:
                     self._averages[name] = values.copy()
 
     def _update(self, learning_rate: float) -> Any:
+        assert self._optimizer is not None
+        self._is_updating = True
+        norm = self._update_weights(learning_rate)
+        if self._options.recoverable:
+            mx.nd.waitall()
+        self._is_updating = False
+        return norm
+
+    def _update_weights(self, learning_rate: float) -> Any:
         assert self._optimizer is not None
         self._active = self._find_active()
         gradients = [self._gradients[index] for index in self._active]
@@ -335,6 +392,27 @@ class MXNetTrainingStep:
     def _reset_gradients(self) -> None:
         if self._gradients:
             mx.nd.reset_arrays(*self._gradients, num_arrays=len(self._gradients))
+
+
+@attrs.frozen
+class _Kept:
+    """What ``MXNetTrainingStep.keep`` gives."""
+
+    random: dict[str, np.ndarray]
+    statistics: dict[str, Any]
+    gradients: list[Any] | None
+    """None where no gradients wait."""
+    pending: int
+
+
+def _settle() -> None:
+    """Waits until MXNet has handed out every error that it found while it worked."""
+    for _ in range(_MAX_ERRORS):
+        try:
+            mx.nd.waitall()
+        except mx.MXNetError:
+            continue
+        return
 
 
 def _draws_random(symbol: Any) -> bool:

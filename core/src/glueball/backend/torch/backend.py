@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from glueball.backend import processor
+from glueball.backend import out_of_memory, processor
 from glueball.backend.torch.ops.arguments import shareable
 from glueball.errors import BackendError
 
@@ -109,6 +109,17 @@ class TorchBackend:
     def memory(self, device: str) -> int | None:
         selected = self.device(device)
         return int(torch.cuda.max_memory_allocated(selected)) if selected.type == "cuda" else None
+
+    def memory_size(self, device: str) -> int | None:
+        selected = self.device(device)
+        return int(torch.cuda.get_device_properties(selected).total_memory) if selected.type == "cuda" else None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, torch.cuda.OutOfMemoryError) or out_of_memory.says_so(error)
+
+    def release_memory(self, device: str) -> None:
+        if self.device(device).type == "cuda":
+            torch.cuda.empty_cache()
 
     def seed(self, seed: int) -> None:
         torch.manual_seed(seed)

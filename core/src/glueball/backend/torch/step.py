@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 import torch
 
@@ -60,6 +61,7 @@ class TorchTrainingStep:
         self._channels_last = False
         self._updates = 0
         self._pending = 0
+        self._is_updating = False
         self._scaler = LossScaler(options, self._device) if options.precision == "float16" else None
         self._compilation = CompileChoice(self._run, options.compile and self._device.type != "cpu", self._device)
 
@@ -87,6 +89,33 @@ class TorchTrainingStep:
         if self._pending == 0:
             return False
         self._update(learning_rate)
+        return True
+
+    def keep(self) -> _Kept:
+        buffers = {id(buffer): buffer for module in self._modules for buffer in module._buffers.values()}
+        gradients = None
+        if self._pending and self._optimizer is not None:
+            parameters = self._optimizer.parameters.values()
+            gradients = [None if item.grad is None else item.grad.detach().clone() for item in parameters]
+        return _Kept(
+            random=self._backend.random_state(),
+            buffers=[(buffer, buffer.detach().clone()) for buffer in buffers.values() if buffer is not None],
+            gradients=gradients,
+            pending=self._pending,
+        )
+
+    @torch.no_grad()
+    def undo(self, kept: _Kept) -> bool:
+        if self._is_updating:
+            return False
+        for buffer, values in kept.buffers:
+            buffer.copy_(values)
+        if self._optimizer is not None:
+            parameters = list(self._optimizer.parameters.values())
+            for parameter, gradient in zip(parameters, kept.gradients or [None] * len(parameters), strict=True):
+                parameter.grad = gradient
+        self._pending = kept.pending
+        self._backend.set_random_state(kept.random)
         return True
 
     def skipped_updates(self) -> int:
@@ -237,6 +266,7 @@ class TorchTrainingStep:
     @torch.no_grad()
     def _update(self, learning_rate: float) -> Any:
         assert self._optimizer is not None
+        self._is_updating = True
         parameters = [tensor for tensor in self._optimizer.parameters.values() if tensor.grad is not None]
         gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
         count, self._pending = self._pending, 0
@@ -265,6 +295,7 @@ class TorchTrainingStep:
             self._average(None if skip else found_inf)
         for tensor in parameters:
             tensor.grad = None
+        self._is_updating = False
         return norm if self._options.clip_norm is not None else None
 
     def _average(self, found_inf: torch.Tensor | None) -> None:
@@ -285,6 +316,17 @@ class TorchTrainingStep:
 
     def _update_count(self) -> int:
         return self._updates if self._scaler is None else int(self._scaler.updates.item())
+
+
+@attrs.frozen
+class _Kept:
+    """What ``TorchTrainingStep.keep`` gives."""
+
+    random: dict[str, np.ndarray]
+    buffers: list[tuple[torch.Tensor, torch.Tensor]]
+    gradients: list[torch.Tensor | None] | None
+    """None where no gradients wait."""
+    pending: int
 
 
 class LossScaler:
@@ -399,6 +441,8 @@ class CompileChoice:
                 self._compiled = torch.compile(self._function, dynamic=False, **compile_options())
             return self._compiled(*batch)
         except Exception as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise  # eagerly it would take more
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.
             result = self._function(*batch)
             self.choice = self.EAGER
