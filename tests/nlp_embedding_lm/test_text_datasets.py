@@ -463,13 +463,14 @@ def test_a_file_in_two_encodings_is_refused(tmp_path: Path) -> None:
         datasets.MR(root=tmp_path)
 
 
-def test_customer_reviews_take_the_sign_of_their_annotations(tmp_path: Path) -> None:
+def test_customer_reviews_are_what_most_of_their_annotations_are(tmp_path: Path) -> None:
     first = (
-        "* Annotated by: somebody\n[t]great phone[+3]\nphone[+3], work[-1]##it works well . \n"
-        "##nothing is said here .\nsize[+1][u], weight[-1]##small but heavy .\nprice[-]##too dear . \n"
-        "run[+3]#one mark only .\n"
+        "* Annotated by: somebody\n[t]great phone[+3]\nphone[+1], sound[+1], work[-3]##it works well . \n"
+        "##nothing is said here .\nsize[+3][u], weight[-1]##small but heavy .\nprice[-]##too dear . \n"
+        "run[+3], dvd media[+2][u]#one mark only .\nplayer[+1][u] no mark at all\nplayer[+1]\nno opinion\n"
     )
-    second = "a[+1]##good ? b[-2]##bad .\nvideo output[-3[p][u]##poor .\nlook[2]##unsigned\n\nlast[+1}##fine\n"
+    second = "a[+1]##good ? b[-2]##bad .\nvideo output[-3[p][u]##poor .\nlook[2]##unsigned\n\nlast{+1]##fine\n"
+    second += "##zen[+2] in the text .\nmute[+1]##\n"
     zip_of(
         tmp_path / "text" / "product_reviews_1.zip",
         {"product_reviews_1/README.txt": b"x[+1]##no", "product_reviews_1/A.txt": first.encode()},
@@ -478,10 +479,17 @@ def test_customer_reviews_take_the_sign_of_their_annotations(tmp_path: Path) -> 
         datasets.CR(root=tmp_path / "text", download=False)
     write(tmp_path / "text" / "product_reviews_2" / "B.txt", second)
     dataset = datasets.CR(root=tmp_path / "text")
-    assert list(dataset) == [("it works well .", 1), ("too dear .", 0), ("poor .", 0), ("fine", 1)]
-    assert "2 sentences without an opinion, 1 whose opinions cancel out, 2 that cannot be told" in dataset.summary
+    assert list(dataset) == [
+        ("it works well .", 1),
+        ("too dear .", 0),
+        ("one mark only .", 1),
+        ("no mark at all", 1),
+        ("poor .", 0),
+        ("fine", 1),
+    ]
+    assert "2 sentences without an opinion, 1 whose opinions cancel out, 4 that cannot be told" in dataset.summary
     counts = customer_reviews._Counts()
-    assert customer_reviews._polarity("a[+10]##x", counts) == 1
+    assert customer_reviews._sentence("a[+10]##x", counts) == ("x", 1)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -787,7 +795,7 @@ def test_real_mr() -> None:
 @real("product_reviews_1.zip", "product_reviews_2.zip")
 def test_real_cr() -> None:
     dataset = datasets.CR(root=real_root())
-    assert np.bincount(dataset.labels()).tolist() == [1377, 2429]
+    assert np.bincount(dataset.labels()).tolist() == [1368, 2407]
     assert not any("##" in text for text in dataset.texts)
 
 

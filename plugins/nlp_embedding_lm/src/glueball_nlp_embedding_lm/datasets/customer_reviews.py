@@ -18,8 +18,10 @@ from .decoding import published_lines
 from .polarity import OneLineSentences, source
 from .trees import FolderTree, Tree, open_tree
 
-# "phone[+3], radio[+]"; a few brackets are closed by others or not at all.
-_OPINION = re.compile(r"\[([+-])(\d*)")
+# "phone[+3], radio[+]"; a few brackets are curly, or closed by another kind or not at all.
+_OPINION = re.compile(r"[\[{]([+-])")
+# The last of them, with its notes, ends the annotations of the few lines that lack the mark "##".
+_CLOSED_OPINION = re.compile(r"\[[+-]\d*\](?:\[\w+\])*")
 _NOTES = frozenset(("readme.txt", "readme"))
 
 
@@ -45,11 +47,13 @@ class CR(OneLineSentences):
     Hu and Liu's annotated reviews (``product_reviews_1.zip`` with 5 products and ``product_reviews_2.zip`` with 9, of
     NLTK, or folders of these names; both are needed).
 
-    From the annotated reviews, the class of a sentence is the sign of the sum of its annotations: "size[+1],
-    sturdy[+2]" is 3, "[+]" counts 1. Left out are titles, sentences without a signed annotation, sentences whose
-    annotations add up to 0, and lines on which sentences and annotations are mixed up (a second "##", or a single "#").
-    3,806 sentences remain, 2,429 of them positive: 31 more than in the published set, whose authors do not say how they
-    chose. ``summary`` tells how many were left out.
+    From the annotated reviews, the class of a sentence is what most of its annotations are, of which each counts once,
+    however strong: "size[+1], sturdy[+2], price[-3]" is positive. Left out are titles, sentences without a signed
+    annotation, those with as many of one sign as of the other, and lines on which sentences are mixed up (a second
+    "##", or an annotation within the text). A few lines have only one "#" or none before their text; they count. These
+    are 3,775 sentences, 2,407 of them positive: as many as in the published set, whose authors do not say how they
+    chose. (By the sum of the strengths there would be 3,806; without sentences of both signs, 3,757.) ``summary`` tells
+    how many were left out.
 
     Args, Raises: as for ``MR``; the folder is ``cr``.
     """
@@ -84,7 +88,6 @@ class CR(OneLineSentences):
     def _read(self, tree: Tree, part: str, own: bool) -> Samples | None:
         found = super()._read(tree, part, own)
         if found is None and isinstance(tree, FolderTree) and (halves := self._annotated(tree.folder)) is not None:
-            self.counts = {}
             return _read_annotated(halves, tree.place)
         return found
 
@@ -97,10 +100,10 @@ def _read_annotated(trees: Sequence[Tree], place: str) -> Samples:
         products = [name for name in tree.names() if name.endswith(".txt") and _base(name) not in _NOTES]
         for name, content in tree.read_all(products):
             for line in published_lines(content, tree.describe(name)):
-                polarity = _polarity(line, counts)
-                if polarity is not None:
-                    texts.append(line.partition("##")[2].strip())
-                    labels.append(polarity)
+                found = _sentence(line, counts)
+                if found is not None:
+                    texts.append(found[0])
+                    labels.append(found[1])
     return Samples(
         texts, np.array(labels, np.int64), f"{' and '.join(tree.place for tree in trees)}", None, counts.describe()
     )
@@ -110,26 +113,34 @@ def _base(name: str) -> str:
     return name.rpartition("/")[2].lower()
 
 
-def _polarity(line: str, counts: _Counts) -> int | None:
-    """1 or 0, or None for a line that is no sentence of either class."""
+def _sentence(line: str, counts: _Counts) -> tuple[str, int] | None:
+    """A sentence and its class, 1 or 0; None for a line that is no sentence of either class."""
     annotations, mark, text = line.partition("##")
     if not mark:
-        # A title, a remark about the file, or nothing; an opinion here was to have been a sentence.
-        if not line.startswith(("[t]", "*")) and _OPINION.search(line):
-            counts.unclear += 1
-        return None
-    opinions = [int(strength or 1) * (1 if sign == "+" else -1) for sign, strength in _OPINION.findall(annotations)]
+        # A title, a remark about the file, or nothing; what has an opinion was to have been a sentence.
+        last = None if line.startswith(("[t]", "*")) else _last(line)
+        if last is None:
+            return None
+        annotations, text = line[:last], line[last:].lstrip(" #")
+    text = text.strip()
     if "##" in text or _OPINION.search(text):
         counts.unclear += 1
         return None
-    if not opinions:
+    signs = _OPINION.findall(annotations)
+    if not signs:
         counts.without += 1
         return None
-    if not text.strip():
+    if not text:
         counts.unclear += 1
         return None
-    total = sum(opinions)
-    if total == 0:
+    majority = signs.count("+") - signs.count("-")
+    if majority == 0:
         counts.balanced += 1
         return None
-    return int(total > 0)
+    return text, int(majority > 0)
+
+
+def _last(line: str) -> int | None:
+    """Where the last annotation of a line ends; None without any."""
+    ends = [found.end() for found in _CLOSED_OPINION.finditer(line)]
+    return ends[-1] if ends else None
