@@ -451,14 +451,14 @@ def test_a_lock_dies_with_its_owner(tmp_path: Path) -> None:
 def test_members_elsewhere_or_twice_are_refused(tmp_path: Path) -> None:
     for name in (f"../{NAME}", f"/{NAME}", f"folder/{NAME}", "other.params"):
         archive = put(tmp_path / "a.zip", zipped(CONTENT, name))
-        with pytest.raises(DownloadError, match=r"holds 0 files called"):
+        with pytest.raises(DownloadError, match="has no plain file"):
             extract_member(archive, NAME, tmp_path / "out")
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as opened:
         opened.writestr(NAME, b"one")
         with pytest.warns(UserWarning, match="Duplicate name"):
             opened.writestr(NAME, b"two")
-    with pytest.raises(DownloadError, match="holds 2 files called"):
+    with pytest.raises(DownloadError, match="twice"):
         extract_member(put(tmp_path / "a.zip", stream.getvalue()), NAME, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -493,7 +493,7 @@ def test_damaged_archives_are_explained(tmp_path: Path) -> None:
     for content in (b"", b"no zip", good[: len(good) // 2], good.replace(CONTENT[1000:1010], bytes(10))):
         if content == good:
             continue
-        with pytest.raises(DownloadError, match="not a zip archive or is damaged"):
+        with pytest.raises(DownloadError, match="damaged"):
             extract_member(put(tmp_path / "a.zip", content), NAME, tmp_path / "out")
     assert left_in(tmp_path) == ["a.zip"]
 

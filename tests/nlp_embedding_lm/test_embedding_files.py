@@ -393,7 +393,7 @@ class Evil:
         (np.array([b"a", b"\xff"]), "not UTF-8"),
         (np.array(["a", "a"]), "the token 'a' more than once"),
         (np.array(["a", "b"]), "names '<unk>' as its unknown token"),
-        (np.array(["<unk>", "b", "c"]), r"shape \(3, dimension\).*shape \(2, 4\)"),
+        (np.array(["<unk>", "b", "c"]), "announces 3 strings, expected at most 2"),
     ],
 )
 def test_npz_with_wrong_tokens(tmp_path, capsys, tokens, message):

@@ -20,12 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glueball
+from glueball import archives
 from glueball.data import DataLoader
 from glueball.errors import DataError, DownloadError, OptionError
 from glueball.testing import check_plugin
 from glueball_nlp_embedding_lm import datasets
-from glueball_nlp_embedding_lm.datasets import common, customer_reviews, sst, trees
+from glueball_nlp_embedding_lm.datasets import common, customer_reviews, sst
 from glueball_nlp_embedding_lm.datasets.common import Division, PublishedDataset, divide, fold_of_samples
+from glueball_nlp_embedding_lm.embedding import EVALUATION_SETS
 
 QUESTIONS = (
     b"DESC:manner How did serfdom develop in and then leave Russia ?\n"
@@ -93,7 +95,7 @@ def official(
 
 
 def test_every_registered_data_set_is_one_of_the_classes() -> None:
-    names = set(glueball.list_datasets(plugin="nlp_embedding_lm"))
+    names = set(glueball.list_datasets(plugin="nlp_embedding_lm")) - set(EVALUATION_SETS)
     targets = {glueball.catalog.current().find("dataset", name).target.partition(":")[2] for name in names}
     assert targets == {kind.__name__ for kind in PUBLISHED} | {"TextFile"}
     assert names == {kind.name for kind in PUBLISHED} | {"text_file"}
@@ -686,7 +688,7 @@ def test_a_tar_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 
 def test_bombs_are_left_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, "_SMALL", 1000)
+    monkeypatch.setattr(archives, "SMALL", 1000)
     zeros = bytes(2_000_000)
     zip_of(tmp_path / "a" / "qc.zip", {"qc/train.txt": zeros})
     with pytest.raises(DataError, match="bomb"):
@@ -699,7 +701,7 @@ def test_bombs_are_left_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path.write_bytes(path.read_bytes().replace((2_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little")))
     with pytest.raises(DataError, match=r"bomb|damaged"):
         datasets.TREC(root=tmp_path / "c")
-    reader = io.BufferedReader(trees.BoundedReader(io.BytesIO(bytes(101)), 100, "it"))
+    reader = io.BufferedReader(archives.BoundedReader(io.BytesIO(bytes(101)), 100, "it"))
     with pytest.raises(DataError, match="it unpacks to more than 100 bytes"):
         reader.read()
 

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import glueball
+from glueball import archives
 from glueball.errors import DataError, OptionError
-from glueball_nlp_embedding_lm.datasets import TextFile, trees
+from glueball_nlp_embedding_lm.datasets import TextFile
 
 ROWS = [("pos", "a very fine film"), ("neg", "it is much too long"), ("pos", "go and see it"), ("neg", "no , do not")]
 SAMPLES = [("a very fine film", 1), ("it is much too long", 0), ("go and see it", 1), ("no , do not", 0)]
@@ -426,7 +427,7 @@ def test_packed_files_that_are_damaged_or_bombs_are_refused(tmp_path: Path, monk
     for content in (b"", b"text", packed[:-20], packed[:40] + b"\xff\xff" + packed[42:]):
         with pytest.raises(DataError, match=r"damaged|empty"):
             TextFile(write(tmp_path / "a.tsv.gz", content))
-    monkeypatch.setattr(trees, "_SMALL", 1000)
+    monkeypatch.setattr(archives, "SMALL", 1000)
     with pytest.raises(DataError, match="bomb"):
         TextFile(write(tmp_path / "a.tsv.gz", gzip.compress(b"pos\t" + b" " * 5_000_000 + b"\n")))
 

@@ -201,6 +201,11 @@ class ImageListDataset(ImageFileDataset):
                 )
             single = len(values) == 1
             whole = single and float(values[0]).is_integer()
+            if rows and np.size(rows[0][1]) != len(values):
+                raise DataError(
+                    f"{self.path}, line {number}: expected as many labels as on the lines before, "
+                    f"{np.size(rows[0][1])}. Received: {len(values)}."
+                )
             rows.append((words[-1].strip(), int(values[0]) if whole else values[0] if single else values))
         return rows
 
@@ -240,7 +245,8 @@ class ImageListDataset(ImageFileDataset):
         )
 
     def _number(self, labels: list[str], names: list[str] | None) -> tuple[list[int], list[str] | None]:
-        if names is None and all(label.isdecimal() for label in labels):
+        # Longer ones are names that happen to be of digits; they would not fit 64 bits.
+        if names is None and all(label.isdecimal() and len(label) <= 18 for label in labels):
             return [int(label) for label in labels], None
         names = sorted(set(labels)) if names is None else names
         numbers = {name: number for number, name in enumerate(names)}

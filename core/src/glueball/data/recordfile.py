@@ -402,7 +402,8 @@ class ImageRecordDataset(RecordFileDataset):
             label = float(label[0])
         if self._label == "float":
             return np.float32(label)
-        if label != label or label != int(label):
+        # NaN and infinity fail the first comparison.
+        if not abs(label) < 1 << 63 or label != int(label):
             raise DataError(f'{self.describe(index)}: label {label} is no class; read such labels with label="float".')
         return np.int64(label)
 

@@ -22,11 +22,12 @@ from typing import Any
 
 import attrs
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from glueball.engine.writing import cure
-from glueball.errors import CheckpointError
+from glueball.errors import CheckpointError, WeightsError
 from glueball.files import sync_directory, write_text
+from glueball.weights.safetensors_file import read_safetensors
 
 logger = logging.getLogger("glueball.engine")
 
@@ -183,7 +184,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = json.loads((path / _STATE).read_text(encoding="utf-8"))
         digest = content.pop("digest")
         files, state, version = content["files"], content["state"], content["format"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        if not isinstance(files, dict) or not isinstance(state, dict):
+            raise TypeError("its files and its state are no objects")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"Checkpoint {path} is damaged: its {_STATE} cannot be read ({error}).") from error
     if version != FORMAT:
         raise CheckpointError(
@@ -195,7 +198,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     arrays = {}
     for name in _ARRAY_FILES:
         file = path / f"{name}.safetensors"
-        expected = files.get(file.name, {})
+        expected = files.get(file.name)
+        if not isinstance(expected, dict):
+            raise CheckpointError(f"Checkpoint {path} is damaged: its {_STATE} does not tell what {file.name} was.")
         try:
             size, received = file.stat().st_size, _sha256(file)
         except OSError as error:
@@ -205,7 +210,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"Checkpoint {path} is damaged: {file.name} has {size} bytes and SHA-256 {received[:16]}..., "
                 f"written were {expected.get('bytes')} bytes and {str(expected.get('sha256'))[:16]}...."
             )
-        arrays[name] = load_file(file)
+        try:
+            # Copied: the step writes to what it gets, and a checkpoint that is pruned must not stay mapped.
+            arrays[name] = {key: value.copy() for key, value in read_safetensors(file).items()}
+        except WeightsError as error:
+            raise CheckpointError(f"Checkpoint {path} is damaged: {error}") from error
     return Checkpoint(state=state, path=path, **arrays)
 
 

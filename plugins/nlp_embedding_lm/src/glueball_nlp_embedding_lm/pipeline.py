@@ -171,6 +171,8 @@ def _check_description(tokens: Any, options: Mapping[str, Any]) -> None:
         problem = f"'ngrams' must be a whole number from 1, received {_shown(options['ngrams'])}"
     elif not is_whole(options["buckets"], 1 if options["ngrams"] > 1 else 0):
         problem = f"'buckets' must be a whole number, from 1 with n-grams, received {_shown(options['buckets'])}"
+    elif len(tokens) + options["buckets"] > np.iinfo(np.int32).max:
+        problem = f"'buckets' must leave ids below 2**31, received {_shown(options['buckets'])}"
     else:
         return
     raise DataError(f"The description of how texts are read is damaged: {problem}. Restore run.json.")

@@ -10,8 +10,8 @@ https://www.cs.toronto.edu/~kriz/cifar.html.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from glueball.archives import tar_files
 from glueball.data.images import decode
 from glueball.errors import DataError
 
@@ -341,21 +342,16 @@ def _read_file(path: Path) -> bytes:
 def _read_members(archive: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """The files ``names`` of an archive, in that order, wherever in it they lie."""
     contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
-                name = PurePosixPath(member.name).name
-                if not member.isreg() or name not in names or name in contents:
-                    continue
-                if member.size > LARGEST_BATCH:
-                    raise DataError(f"{archive}: {member.name} is too large to be a batch: {member.size} bytes.")
-                file = tar.extractfile(member)
-                if file is not None:
-                    contents[name] = file.read()
-                if len(contents) == len(names):
-                    break
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{archive} cannot be read: {error}. Fetch it again.") from error
+    with contextlib.closing(tar_files(archive)) as files:
+        for file in files:
+            name = PurePosixPath(file.name).name
+            if name not in names or name in contents:
+                continue
+            if file.size > LARGEST_BATCH:
+                raise DataError(f"{archive}: {file.name} is too large to be a batch: {file.size} bytes.")
+            contents[name] = file.read()
+            if len(contents) == len(names):
+                break
     lacking = [name for name in names if name not in contents]
     if lacking:
         raise DataError(f"{archive} is not the official archive: it lacks {', '.join(lacking)}.")

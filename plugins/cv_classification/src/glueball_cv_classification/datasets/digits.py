@@ -6,13 +6,13 @@ importing scikit-learn with SciPy takes longer than training on them.
 
 from __future__ import annotations
 
-import gzip
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from glueball.archives import open_compressed
 from glueball.errors import DataError
 
 from .common import ArrayImageDataset, checked_channels, checked_labels, is_train_split, stratified_split, with_channels
@@ -79,13 +79,17 @@ def packaged_file() -> Path:
 def read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (count, 8, 8) uint8, scaled from the table's 0..16 to 0..255, and labels (count,)."""
     try:
-        content = file.read_bytes()
-        if file.suffix == ".gz":
-            content = gzip.decompress(content)
-        table = np.array([line.split(b",") for line in content.split()], dtype=np.float64)
-    except (OSError, EOFError, ValueError) as error:
+        with open(file, "rb") as packed:
+            unpacked = open_compressed(packed, str(file)) or packed
+            with unpacked:
+                table = np.array([line.split(b",") for line in unpacked.read().split()], dtype=np.float64)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as the table of digits: {error}") from error
-    if table.ndim != 2 or table.shape[1] != COLUMNS or table[:, :-1].min() < 0 or table[:, :-1].max() > 16:
+    # Written so that NaN fails too.
+    is_table = table.ndim == 2 and table.shape[1] == COLUMNS and len(table) > 0
+    if not is_table or not ((table >= 0) & (table <= 16)).all() or (table[:, -1] % 1).any():
         raise DataError(
             f"{file} is not the table of digits. Expected rows of 64 values from 0 to 16 and a label. "
             f"Received: a table of shape {table.shape}."

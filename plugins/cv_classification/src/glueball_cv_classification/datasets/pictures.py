@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import threading
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from glueball.archives import tar_files
 from glueball.data.images import IMAGE_SUFFIXES
 from glueball.errors import DataError
 
@@ -85,25 +85,21 @@ class TarPictures:
         self._descriptor = -1
         self._lock = threading.Lock()
         self._where: dict[str, tuple[int, int]] = {}
-        folders: set[str] = set()
+        folders: list[str] = []
         try:
-            with tarfile.open(place, "r:") as archive:
-                for member in archive:
-                    # Archives name their members "./a/b" as often as "a/b".
-                    name = PurePosixPath(member.name).as_posix()
-                    if member.isreg() and is_picture(name):
-                        self._where[name] = (member.offset_data, member.size)
-                    elif member.isdir() and name != "." and not any(map(is_hidden, name.split("/"))):
-                        folders.add(name)
-                    # tarfile keeps every member; 100,000 of them take 100 MB that nobody reads again.
-                    archive.members = []  # type: ignore[attr-defined]
-        except (tarfile.TarError, OSError, EOFError) as error:
+            for file in tar_files(place, folders, is_compressed=False):
+                # Archives name their members "./a/b" as often as "a/b".
+                name = PurePosixPath(file.name).as_posix()
+                if is_picture(name):
+                    self._where[name] = (file.offset, file.size)
+        except DataError as error:
             raise DataError(
-                f"{place} cannot be read as an uncompressed tar archive: {error}. Expected a folder of class folders, "
+                f"{place} cannot be read as an uncompressed tar archive: {error} Expected a folder of class folders, "
                 "or a .tar file of one (unpack a compressed archive first)."
             ) from error
         self.names = sorted(self._where)
-        self.folders = sorted(folders)
+        plain = {PurePosixPath(folder).as_posix() for folder in folders} - {"."}
+        self.folders = sorted(folder for folder in plain if not any(map(is_hidden, folder.split("/"))))
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]

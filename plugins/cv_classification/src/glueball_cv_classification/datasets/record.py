@@ -13,6 +13,9 @@ from glueball.errors import DataError
 
 from .common import ImageClassificationDataset, checked_labels
 
+_USUAL_CLASSES = 1 << 16
+"""So many classes are believed whatever the number of pictures."""
+
 
 class ImageRecord(ImageClassificationDataset):
     """Labelled pictures of a .rec file, found through its .idx file (or by one scan where there is none).
@@ -43,6 +46,11 @@ class ImageRecord(ImageClassificationDataset):
                 "glueball.data.recordfile.ImageRecordDataset."
             )
         count = int(labels.max()) + 1 if len(labels) else 0
+        if classes is None and count > max(_USUAL_CLASSES, 10 * len(labels)):
+            raise DataError(
+                f"{place} holds the label {count - 1:,}, and {len(labels):,} pictures. Expected labels of classes, "
+                "counted from 0. Name the classes (classes=) if there are so many."
+            )
         self.classes = tuple(str(label) for label in range(count)) if classes is None else tuple(classes)
         self._labels = checked_labels(np.asarray(labels), len(self._records), len(self.classes))
         self.summary = f"{place}"

@@ -77,8 +77,9 @@ def class_names(spelled: Sequence[str], place: str) -> dict[str, str]:
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sorts 2 before 10 inside texts."""
-    parts = re.split(r"([0-9]+)", text.casefold())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+    # Python refuses to make numbers of thousands of digits; so many are a name.
+    parts = re.split(r"([0-9]{1,100})", text.casefold())
+    return [(0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in parts if part]
 
 
 def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
-import io
 import itertools
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import attrs
 from tqdm import tqdm
 
+from glueball.archives import open_compressed
 from glueball.errors import DataError, OptionError
 
 from .decoding import decoded_lines
-from .trees import BoundedReader, unpacked_limit
 
 Record = tuple[int, Any]
 
@@ -148,7 +146,7 @@ def _is_array(path: Path, encoding: str) -> bool:
         return False
     try:
         value = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     # One line for all, or the first of many pairs.
     return not isinstance(value, list) or not value or isinstance(value[0], (list, dict))
@@ -196,9 +194,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}.") from error
         if path.name.lower().endswith(".gz"):
-            unpacked = BoundedReader(cast(BinaryIO, gzip.GzipFile(fileobj=file)), unpacked_limit(path), os.fspath(path))
-            with io.BufferedReader(unpacked, 1 << 18) as reader:
-                yield cast(BinaryIO, reader)
+            unpacked = open_compressed(file, os.fspath(path))
+            if unpacked is None:
+                raise DataError(
+                    f"{path} is not compressed as its name says, or damaged. Take .gz off its name, or get the file "
+                    "again."
+                )
+            with unpacked:
+                yield unpacked
         else:
             yield file
 

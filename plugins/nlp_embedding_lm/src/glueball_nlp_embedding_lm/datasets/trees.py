@@ -6,74 +6,18 @@ an archive says about sizes is not trusted: reading stops at a limit that follow
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import io
 import os
-import stat
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from glueball.archives import ZipArchive, tar_files
 from glueball.errors import DataError
-
-_LARGEST = 16 << 30
-# Text compresses 3 to 10 times; what unpacks to 100 times its size is a bomb, unless it is small all the same.
-_LARGEST_RATIO = 100
-_SMALL = 64 << 20
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
-
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, NotImplementedError)
-
-
-def unpacked_limit(path: Path) -> int:
-    """How many bytes may come out of a compressed file, in all."""
-    return min(_LARGEST, max(_SMALL, _LARGEST_RATIO * os.path.getsize(path)))
-
-
-class BoundedReader(io.RawIOBase):
-    """Reads ``source`` up to ``limit`` bytes; damage and excess are told as what they are.
-
-    Raises:
-        DataError: more than ``limit`` bytes came, or the compressed content is damaged.
-    """
-
-    def __init__(self, source: BinaryIO, limit: int, place: str) -> None:
-        self._source = source
-        self._left = limit
-        self._limit = limit
-        self._place = place
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        try:
-            content = self._source.read(len(buffer))
-        except (*_DAMAGED, OSError) as error:
-            raise damaged(self._place, error) from error
-        self._left -= len(content)
-        if self._left < 0:
-            raise DataError(
-                f"{self._place} unpacks to more than {self._limit} bytes: it looks like a decompression bomb and is "
-                "not read. Unpack it by hand if it is right."
-            )
-        buffer[: len(content)] = content
-        return len(content)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
-
-
-def damaged(place: str, error: BaseException) -> DataError:
-    """The error for compressed content that cannot be read."""
-    return DataError(f"{place} is not what its name says or is damaged ({error}). Get the file again.")
 
 
 class Tree:
@@ -170,70 +114,28 @@ class ZipTree(Tree):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.place = os.fspath(path)
-        try:
-            with zipfile.ZipFile(path) as opened:
-                infos = opened.infolist()
-        except (*_DAMAGED, OSError, ValueError) as error:
-            raise damaged(self.place, error) from error
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        for info in infos:
-            mode = info.external_attr >> 16
-            if info.is_dir() or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
-                continue
-            if info.filename in self._members:
-                raise DataError(f"{self.place} holds {info.filename} twice. Get the file again.")
-            self._members[info.filename] = info
-        limit = unpacked_limit(path)
-        if sum(info.file_size for info in self._members.values()) > limit:
-            raise DataError(
-                f"{self.place} would unpack to more than {limit} bytes: it looks like a decompression bomb and is not "
-                "read. Unpack it by hand if it is right."
-            )
-        self._limit = limit
+        with ZipArchive(path) as archive:
+            archive.check_total()
+            self._names = sorted(archive.members)
 
     def names(self) -> list[str]:
-        return sorted(self._members)
+        return self._names
 
     def open(self, name: str) -> BinaryIO:
-        archive = zipfile.ZipFile(self.path)
-        return cast(BinaryIO, io.BufferedReader(_ZipMember(archive, self._open(archive, name), self, name)))
+        return io.BytesIO(self.read(name))
 
-    def _open(self, archive: zipfile.ZipFile, name: str) -> BinaryIO:
-        if self._members[name].flag_bits & 0x1:
-            archive.close()
-            raise DataError(f"{self.describe(name)} is encrypted, expected a plain file.")
-        try:
-            return cast(BinaryIO, archive.open(name))
-        except (*_DAMAGED, OSError, KeyError, RuntimeError) as error:
-            archive.close()
-            raise damaged(self.describe(name), error) from error
-
-    @property
-    def limit(self) -> int:
-        """How many bytes may come out."""
-        return self._limit
+    def read(self, name: str) -> bytes:
+        with ZipArchive(self.path) as archive:
+            return archive.read(name)
 
     def read_all(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         # One opening for all: reading the directory of an archive of 2,000 files takes longer than a file.
-        with zipfile.ZipFile(self.path) as archive:
-            left = self._limit
+        with ZipArchive(self.path) as archive:
+            left = archive.limit
             for name in names:
-                with io.BufferedReader(BoundedReader(self._open(archive, name), left, self.describe(name))) as file:
-                    content = file.read()
+                content = archive.read(name, left)
                 left -= len(content)
                 yield name, content
-
-
-class _ZipMember(BoundedReader):
-    """Closes its archive with itself."""
-
-    def __init__(self, archive: zipfile.ZipFile, source: BinaryIO, tree: ZipTree, name: str) -> None:
-        super().__init__(source, tree.limit, tree.describe(name))
-        self._archive = archive
-
-    def close(self) -> None:
-        super().close()
-        self._archive.close()
 
 
 class TarTree(Tree):
@@ -242,27 +144,12 @@ class TarTree(Tree):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.place = os.fspath(path)
-        self._limit = unpacked_limit(path)
-        self._names: list[str] = []
-        try:
-            with tarfile.open(path) as opened:
-                position = 0
-                for member in opened:
-                    position += member.size
-                    if position > self._limit:
-                        raise DataError(
-                            f"{self.place} would unpack to more than {self._limit} bytes: it looks like a "
-                            "decompression bomb and is not read. Unpack it by hand if it is right."
-                        )
-                    if member.isreg():
-                        self._names.append(_plain(member.name))
-        except (*_DAMAGED, OSError) as error:
-            raise damaged(self.place, error) from error
+        self._names = sorted(file.name for file in tar_files(path))
         if len(set(self._names)) != len(self._names):
             raise DataError(f"{self.place} holds two files of one name. Get the file again.")
 
     def names(self) -> list[str]:
-        return sorted(self._names)
+        return self._names
 
     def open(self, name: str) -> BinaryIO:
         (content,) = (content for _, content in self.read_all([name]))
@@ -270,21 +157,10 @@ class TarTree(Tree):
 
     def read_all(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         wanted = set(names)
-        try:
-            with tarfile.open(self.path) as opened:
-                for member in opened:
-                    name = _plain(member.name)
-                    if member.isreg() and name in wanted:
-                        source = opened.extractfile(member)
-                        assert source is not None
-                        yield name, source.read()
-        except (*_DAMAGED, OSError) as error:
-            raise damaged(self.place, error) from error
-
-
-def _plain(name: str) -> str:
-    """Without the "./" that tar puts first when it packs "."."""
-    return name.removeprefix("./")
+        with contextlib.closing(tar_files(self.path)) as files:
+            for file in files:
+                if file.name in wanted:
+                    yield file.name, file.read()
 
 
 def open_tree(path: Path) -> Tree:

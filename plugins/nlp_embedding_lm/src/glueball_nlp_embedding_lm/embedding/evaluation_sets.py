@@ -7,19 +7,18 @@ files, or other versions of these, are read by ``SimilaritySet.from_file`` and `
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
 import math
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from glueball.archives import ZipArchive, tar_files
 from glueball.data import SimpleDataset
 from glueball.errors import DataError, DownloadError, OptionError, UnknownNameError
 from glueball_nlp_embedding_lm.embedding import official
@@ -116,17 +115,14 @@ class _Archived:
 
 def _from_archive(path: Path, file: str) -> bytes:
     """A small file out of a zip or tar archive, of which the hash has been checked."""
-    try:
-        if path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(file)
-        with tarfile.open(path) as tar:
-            member = tar.extractfile(file)
-            if member is None:
-                raise KeyError(file)
-            return member.read()
-    except (KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path} has no file {file} that can be read: {error}.") from error
+    if path.name.endswith(".zip"):
+        with ZipArchive(path) as archive:
+            return archive.read(file)
+    with contextlib.closing(tar_files(path)) as files:
+        content = next((member.read() for member in files if member.name == file.removeprefix("./")), None)
+    if content is None:
+        raise DataError(f"{path} has no file {file}.")
+    return content
 
 
 @functools.cache

@@ -36,6 +36,9 @@ _UNIGRAM, _BPE = 1, 2
 # What an unknown character costs more than the least likely piece, by which it is a last resort.
 _UNKNOWN_PENALTY = 10.0
 
+# The library lists so many ways in a fraction of a second; time and memory grow with their number.
+_MOST_WAYS = 10_000
+
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
@@ -82,10 +85,11 @@ class SentencePieceTokenizer(Tokenizer):
             raise OptionError(
                 "The tokeniser 'sentencepiece' expects the path of a model's file, or its content as model."
             )
-        if isinstance(num_best, bool) or not isinstance(num_best, (int, np.integer)) or num_best < -1:
+        is_whole = isinstance(num_best, (int, np.integer)) and not isinstance(num_best, bool)
+        if not is_whole or not -1 <= num_best <= _MOST_WAYS:
             raise OptionError(
-                "The tokeniser 'sentencepiece' expects num_best as 0 (the best), a number of best ways to choose from, "
-                f"or -1 (all). Received: {num_best!r}."
+                "The tokeniser 'sentencepiece' expects num_best as 0 (the best), a number of best ways to choose from "
+                f"(at most {_MOST_WAYS:,}), or -1 (all). Received: {num_best!r:.80}."
             )
         if not _number(alpha) or not math.isfinite(alpha) or alpha < 0:
             raise OptionError(

@@ -145,10 +145,19 @@ class FastTextVectors:
     @overload
     def __getitem__(self, tokens: Sequence[str]) -> np.ndarray: ...
     def __getitem__(self, tokens: str | Sequence[str]) -> np.ndarray:
-        """float32, (dimension,) for a token and (number of tokens, dimension) for tokens."""
-        if isinstance(tokens, str):
-            return self.means([tokens.encode(self._encoding, "replace")])[0]
-        return self.means([token.encode(self._encoding, "replace") for token in tokens])
+        """float32, (dimension,) for a token and (number of tokens, dimension) for tokens.
+
+        Raises:
+            DataError: a vector has values that are not finite: the model is damaged.
+        """
+        asked = [tokens] if isinstance(tokens, str) else tokens
+        vectors = self.means([token.encode(self._encoding, "replace") for token in asked])
+        if not np.isfinite(vectors).all():
+            place = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise DataError(
+                f"The fastText model gives {asked[place]!r} values that are not finite. Get the file again."
+            )
+        return vectors[0] if isinstance(tokens, str) else vectors
 
     def means(self, words: Sequence[bytes]) -> np.ndarray:
         """Vectors of words as the model spells them, float32, (number of words, dimension)."""
@@ -164,8 +173,10 @@ class FastTextVectors:
             some = np.flatnonzero(counts[start:stop]) + start
             if len(some):
                 rows = self._rows[ids[first : ends[stop - 1]]].view("<f4")
-                sums = np.add.reduceat(rows, ends[some] - counts[some] - first, axis=0)
-                vectors[some] = sums * (1.0 / counts[some]).astype(np.float32)[:, None]
+                # What is not finite then is told or skipped by whoever asked.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    sums = np.add.reduceat(rows, ends[some] - counts[some] - first, axis=0)
+                    vectors[some] = sums * (1.0 / counts[some]).astype(np.float32)[:, None]
             start = stop
         return vectors
 

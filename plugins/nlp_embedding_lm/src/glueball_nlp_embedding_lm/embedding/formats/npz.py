@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
+from glueball.archives import LARGEST, ZipArchive
 from glueball.errors import DataError
 from glueball.files import atomic_write
-from glueball_nlp_embedding_lm.embedding.formats.opening import DAMAGED
 from glueball_nlp_embedding_lm.embedding.formats.strings import read_header, read_strings, write_strings
 from glueball_nlp_embedding_lm.embedding.formats.table import Contents, TokenIndex
 
@@ -32,31 +32,21 @@ def read_npz(path: str | os.PathLike[str]) -> Contents:
             finite, or a token twice.
     """
     name = os.fspath(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            absent = [member for member in _MEMBERS if f"{member}.npy" not in members]
-            if absent:
-                raise DataError(
-                    f"{name} is no file of GluonNLP's TokenEmbedding: it has no {', '.join(absent)}. "
-                    f"Received: {', '.join(list(members)[:8])}."
-                )
-            strings = []
-            for member in _MEMBERS[:2]:
-                info = members[f"{member}.npy"]
-                with archive.open(info) as file:
-                    strings.append(read_strings(file, info.file_size, f"{name}/{member}"))
-            unknown, tokens = strings
-            info = members["idx_to_vec.npy"]
-            with archive.open(info) as file:
-                vectors = _read_vectors(file, info.file_size, f"{name}/idx_to_vec", len(tokens))
-    except DataError:
-        raise
-    except RuntimeError as error:  # zipfile's word for an encrypted member
-        raise DataError(f"{name} cannot be unpacked: {error}.") from error
-    except DAMAGED as error:
-        reason = getattr(error, "strerror", None) or error or "it ends too early"
-        raise DataError(f"{name} cannot be read: {reason}. Get the file again if it is damaged.") from error
+    with ZipArchive(path) as archive:
+        absent = [member for member in _MEMBERS if f"{member}.npy" not in archive.members]
+        if absent:
+            raise DataError(
+                f"{name} is no file of GluonNLP's TokenEmbedding: it has no {', '.join(absent)}. "
+                f"Received: {', '.join(list(archive.members)[:8])}."
+            )
+        # The vectors say how many tokens there can be: an array of text may honestly unpack to any size, since each
+        # token takes as much as the longest.
+        with archive.open("idx_to_vec.npy") as file:
+            count = _vector_count(file, archive.members["idx_to_vec.npy"].file_size, f"{name}/idx_to_vec")
+        unknown = _strings(archive, "unknown_token", 1)
+        tokens = _strings(archive, "idx_to_token", count)
+        with archive.open("idx_to_vec.npy") as file:
+            vectors = _read_vectors(file, f"{name}/idx_to_vec", len(tokens))
     # An empty text stands for None.
     unknown_token = (unknown[0] if unknown else "") or None
     index = TokenIndex()
@@ -71,16 +61,31 @@ def read_npz(path: str | os.PathLike[str]) -> Contents:
     return Contents(tokens, index, vectors, unknown_token, unknown_token is not None)
 
 
-def _read_vectors(file: IO[bytes], size: int, name: str, count: int) -> np.ndarray:
+def _strings(archive: ZipArchive, member: str, count: int) -> list[str]:
+    file_name = f"{member}.npy"
+    with archive.open(file_name, LARGEST) as file:
+        size = archive.members[file_name].file_size
+        return read_strings(file, size, f"{archive.place}/{member}", most=count, most_bytes=archive.limit)
+
+
+def _vector_count(file: IO[bytes], size: int, name: str) -> int:
+    """How many vectors the header announces, if the file can hold them."""
     shape, dtype = read_header(file, name)
-    if dtype.kind != "f" or len(shape) != 2 or shape[0] != count:
+    if dtype.kind != "f" or len(shape) != 2:
         raise DataError(
-            f"{name}: expected floating-point vectors of shape ({count}, dimension), one for each token. "
-            f"Received: {dtype}, shape {shape}."
+            f"{name}: expected floating-point vectors of shape (number of tokens, dimension). Received: {dtype}, shape "
+            f"{shape}."
         )
+    if shape[0] * max(shape[1] * dtype.itemsize, 1) <= size:
+        return shape[0]
+    raise DataError(f"{name}: the header announces shape {shape} of {dtype}, the file has {size:,} bytes.")
+
+
+def _read_vectors(file: IO[bytes], name: str, count: int) -> np.ndarray:
+    shape, dtype = read_header(file, name)
+    if shape[0] != count:
+        raise DataError(f"{name}: expected {count} vectors, one for each token. Received: shape {shape}.")
     dimension = shape[1]
-    if count * dimension * dtype.itemsize > size:
-        raise DataError(f"{name}: the header announces shape {shape} of {dtype}, the file has {size:,} bytes.")
     vectors = np.empty((count, dimension), np.float32)
     row_bytes = dimension * dtype.itemsize
     rows = max(_PIECE // max(row_bytes, 1), 1)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 import attrs
 from tqdm import tqdm
 
+from glueball.archives import ZipArchive, open_compressed
 from glueball.errors import DataError
-
-DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, OSError)
-"""What reading a damaged or unreadable file raises."""
 
 
 @attrs.define(eq=False)
@@ -42,7 +37,8 @@ class Source:
 
     def read(self, count: int) -> bytes:
         """Up to ``count`` bytes, fewer at the end only."""
-        content = self.file.read(count)
+        # Small files need no memory for large blocks.
+        content = self.file.read(count if self.size is None else min(count, self.size + 1))
         self.bar.update(self.raw.tell() - self.bar.n)
         return content
 
@@ -59,18 +55,17 @@ def opened(path: str | os.PathLike[str], member: str | None) -> Iterator[Source]
         try:
             raw = stack.enter_context(open(path, "rb"))
             size: int | None = os.fstat(raw.fileno()).st_size
-            start = raw.peek(4)[:4]
             content: io.BufferedReader = raw
             plain: str | None = name
-            if start[:2] == b"\x1f\x8b":
-                content = io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=raw)), 1 << 20)
+            if raw.peek(4)[:4] == b"PK\3\4":
+                archive = stack.enter_context(ZipArchive(raw, name))
+                chosen = _member(archive, member)
+                content = stack.enter_context(archive.open(chosen))
+                name = f"{name}/{chosen}"
+                size, plain = archive.members[chosen].file_size, None
+            elif (unpacked := open_compressed(raw, name)) is not None:
+                content = cast(io.BufferedReader, stack.enter_context(unpacked))
                 size = plain = None
-            elif start == b"PK\3\4":
-                archive = stack.enter_context(zipfile.ZipFile(raw))
-                info = _member(archive, name, member)
-                name = f"{name}/{info.filename}"
-                content = io.BufferedReader(cast(io.RawIOBase, stack.enter_context(archive.open(info))), 1 << 20)
-                size, plain = info.file_size, None
             elif member is not None:
                 raise DataError(f"{name} is not a zip archive, so it has no member {member!r}. Leave member out.")
             # disable=None: a bar on terminals only, never in logs.
@@ -79,13 +74,10 @@ def opened(path: str | os.PathLike[str], member: str | None) -> Iterator[Source]
                 tqdm(total=total, unit="B", unit_scale=True, desc=os.path.basename(name), disable=None, leave=False)
             )
             yield Source(name=name, file=content, size=size, path=plain, raw=raw, bar=bar)
-        except DataError:
-            raise
-        except RuntimeError as error:  # zipfile's word for an encrypted member
-            raise DataError(f"{name} cannot be unpacked: {error}.") from error
-        except DAMAGED as error:
-            reason = getattr(error, "strerror", None) or error or "it ends too early"
-            raise DataError(f"{name} cannot be read: {reason}. Get the file again if it is damaged.") from error
+        except OSError as error:
+            raise DataError(
+                f"{name} cannot be read: {error.strerror or error}. Get the file again if it is damaged."
+            ) from error
 
 
 def is_npz(path: str | os.PathLike[str]) -> bool:
@@ -98,24 +90,19 @@ def is_npz(path: str | os.PathLike[str]) -> bool:
         with open(path, "rb") as file:
             if file.read(4) != b"PK\3\4":
                 return False
-            with zipfile.ZipFile(file) as archive:
-                return "idx_to_vec.npy" in archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{os.fspath(path)} is cut short or damaged: {error}. Get the file again.") from error
+            with ZipArchive(file, os.fspath(path)) as archive:
+                return "idx_to_vec.npy" in archive.members
     except OSError as error:
         raise DataError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str, member: str | None) -> zipfile.ZipInfo:
-    files = [info for info in archive.infolist() if not info.is_dir()]
-    if member is not None:
-        chosen = [info for info in files if info.filename == member]
-    else:
-        chosen = files
+def _member(archive: ZipArchive, member: str | None) -> str:
+    files = list(archive.members)
+    chosen = files if member is None else [name for name in files if name == member]
     if len(chosen) != 1:
-        names = ", ".join(info.filename for info in files[:8])
         raise DataError(
-            f"{name} holds {len(files)} files: {names}. Expected one, or the name of one. Received: member={member!r}. "
-            f'Name it: from_file(path, member="{files[0].filename if files else "vectors.txt"}").'
+            f"{archive.place} holds {len(files)} files: {', '.join(files[:8])}. Expected one, or the name of one. "
+            f"Received: member={member!r}. "
+            f'Name it: from_file(path, member="{files[0] if files else "vectors.txt"}").'
         )
     return chosen[0]

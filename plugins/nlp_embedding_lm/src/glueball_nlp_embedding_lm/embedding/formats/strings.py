@@ -12,14 +12,19 @@ the width of its longest token, gigabytes for some vocabularies (they compress w
 
 from __future__ import annotations
 
+import sys
+import tokenize
 from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
 
+from glueball.archives import bomb
 from glueball.errors import DataError
 
-_PIECE = 1 << 24
+_PIECE = 1 << 22
+_LONGEST = 1 << 20
+"""Characters in the longest string: each string of an array takes as much as that."""
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -36,17 +41,29 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[A
             shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
         else:
             raise DataError(f"{name} is in version {version} of the .npy format, expected 1.0 or 2.0.")
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name} is no .npy file: {error}") from error
+    except DataError:
+        raise
+    # NumPy reads the header by Python's own parser, with a second try for what Python 2 wrote.
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, KeyError) as error:
+        raise DataError(f"{name} is no .npy file: its header cannot be read ({error}).") from error
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise DataError(f"{name} is no .npy file: it announces the shape {shape}.")
     if is_fortran and len(shape) > 1:
         raise DataError(f"{name} is in column-major order, expected row-major. Save it by numpy.ascontiguousarray.")
     return shape, dtype
 
 
-def read_strings(file: IO[bytes], size: int, name: str) -> list[str]:
+def read_strings(
+    file: IO[bytes], size: int, name: str, *, most: int | None = None, most_bytes: int | None = None
+) -> list[str]:
     """The strings of a .npy file of ``size`` bytes: unicode, bytes in UTF-8, or Python objects that are strings.
+
+    Args:
+        file: the file, at its beginning.
+        size: how many bytes it says that it has.
+        name: what messages call it.
+        most: how many strings there can be.
+        most_bytes: how many bytes of Python objects are read.
 
     Raises:
         DataError: it is none of these, or is not as long as its header says.
@@ -55,12 +72,18 @@ def read_strings(file: IO[bytes], size: int, name: str) -> list[str]:
     if len(shape) > 1:
         raise DataError(f"{name}: expected a list of strings. Received: an array of shape {shape}.")
     count = shape[0] if shape else 1
+    if most is not None and count > most:
+        raise DataError(f"{name}: the header announces {count:,} strings, expected at most {most:,}.")
     if dtype.kind == "O":
-        return _read_objects(file.read(), count, name)
+        if most_bytes is not None and size > most_bytes:
+            raise bomb(name, most_bytes)
+        return _read_objects(file.read(size), count, name)
     if dtype.kind not in "US":
         raise DataError(f"{name}: expected strings. Received: values of type {dtype}.")
     if count * dtype.itemsize > size:
         raise DataError(f"{name}: the header announces {count * dtype.itemsize:,} bytes, the file has {size:,}.")
+    if dtype.itemsize > 4 * _LONGEST:
+        raise DataError(f"{name}: expected strings of at most {_LONGEST:,} characters. Received: {dtype}.")
     if dtype.itemsize == 0:
         return [""] * count
     strings: list[Any] = []
@@ -70,6 +93,9 @@ def read_strings(file: IO[bytes], size: int, name: str) -> list[str]:
         piece = file.read(wanted)
         if len(piece) < wanted:
             raise DataError(f"{name} is cut short: {len(strings)} of {count} strings are there.")
+        # NumPy would make an invalid string of it, or fail.
+        if dtype.kind == "U" and np.frombuffer(piece, dtype.str[0] + "u4").max(initial=0) > sys.maxunicode:
+            raise DataError(f"{name}: a string holds a number that is no character. Get the file again.")
         strings += np.frombuffer(piece, dtype).tolist()
     return _texts(strings, name)
 

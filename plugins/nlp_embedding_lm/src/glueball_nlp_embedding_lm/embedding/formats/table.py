@@ -75,7 +75,7 @@ class Table:
         self.index.update((token, 0) for token in self.tokens)
         self.has_unknown_vector = False
         self.seen = 0
-        self._vectors = np.empty((max(capacity, 16), dimension), np.float32)
+        self._vectors = np.empty((max(capacity, 2), dimension), np.float32)
         self._vectors[: len(self.tokens)] = 0
         self._skipped: dict[str, tuple[int, str]] = {}
 

@@ -27,7 +27,9 @@ from glueball_nlp_embedding_lm.embedding.formats.table import (
 
 _BLOCK = 4 << 20
 _LONGEST_LINE = 64 << 20
-_LARGEST_DIMENSION = 1 << 20
+_LARGEST_DIMENSION = 1 << 16
+_USUAL_DIMENSION = 4096
+_EXACT = 1 << 53
 _POWERS = 10.0 ** np.arange(23)
 _ODD_SPACE = (b"\t", b"\r", b"\n", b"\v", b"\f")
 
@@ -42,7 +44,9 @@ def read_text(source: Source, delimiter: str, encoding: str, unknown_token: str 
     first = next(blocks, [])
     delim = delimiter.encode(encoding)
     dimension, announced = _shape(first, delim)
-    if not 1 <= dimension <= _LARGEST_DIMENSION:
+    # No number and its delimiter are shorter than two bytes: no memory for a dimension that a header made up.
+    made_up = 2 * dimension > max(map(len, first), default=0) and dimension > _USUAL_DIMENSION
+    if not 1 <= dimension <= _LARGEST_DIMENSION or made_up:
         received = repr(first[0][:60]) if any(first) else "nothing"
         raise DataError(
             f"{source.name}: expected lines of a token and numbers with {delimiter!r} between them. "
@@ -87,7 +91,7 @@ def _shape(lines: list[bytes], delim: bytes) -> tuple[int, int | None]:
     header = sample[0].split() if sample else []
     counts = Counter(line.count(delim) for line in sample[1:] if line)
     usual = counts.most_common(1)[0][0] if counts else 0
-    if len(header) == 2 and all(part.isdigit() for part in header):
+    if len(header) == 2 and all(part.isdigit() and len(part) <= 18 for part in header):
         announced, dimension = int(header[0]), int(header[1])
         # "7 3" is a header, unless all lines are a token and one number.
         if usual != 1 or dimension == 1:
@@ -102,7 +106,7 @@ def _guess(source: Source, lines: list[bytes], dimension: int) -> int:
         return len(lines)
     # No number and its delimiter are shorter than two bytes, whatever dimension a header announces.
     length = max(sum(map(len, lines)) / max(len(lines), 1) + 1, 2 * dimension)
-    return int(source.size / length * 1.1) + 16
+    return int(source.size / length * 1.1) + 2
 
 
 class _Reader:
@@ -216,7 +220,8 @@ def _plain_decimals(text: bytes, ends: np.ndarray) -> np.ndarray | None:
         return None
     decimals = ends - points - 1
     digits = _numbers(text.replace(b".", b""), np.int64, len(ends))
-    if digits is None or decimals.max() >= len(_POWERS) or max(digits.max(), -digits.min()) >= 1 << 53:
+    # What is too long for 64 bits is read as the nearest of them, of which the lowest has no opposite.
+    if digits is None or decimals.max() >= len(_POWERS) or digits.max() >= _EXACT or digits.min() <= -_EXACT:
         return None
     with np.errstate(over="ignore"):
         return (digits / _POWERS[decimals]).astype(np.float32)

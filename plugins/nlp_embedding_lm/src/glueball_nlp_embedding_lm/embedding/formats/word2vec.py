@@ -14,7 +14,7 @@ from glueball_nlp_embedding_lm.embedding.formats.table import NO_NUMBERS, NO_TEX
 
 _BLOCK = 4 << 20
 _LONGEST_TOKEN = 1 << 16
-_LARGEST_DIMENSION = 1 << 20
+_LARGEST_DIMENSION = 1 << 16
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*\r?\n")
 
 
@@ -63,7 +63,7 @@ def read_word2vec(source: Source, encoding: str, unknown_token: str | None) -> C
             f"{'no such' if source.size is None else f'{source.size:,}'} bytes. Get the file again if it is cut short."
         )
     # What is in a pipe of compressed data is not known: the table grows as vectors come.
-    table = Table(name, "record", dimension, unknown_token, count + 1 if source.size is not None else 1024)
+    table = Table(name, "record", dimension, unknown_token, count + 1 if source.size is not None else 2)
     rest, done = b"", 0
     while done < count:
         block = source.read(_BLOCK)
