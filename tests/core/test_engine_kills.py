@@ -40,10 +40,16 @@ def straight(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    server: Server, out: Path, changes: dict[str, Any] | None = None, overwrite: bool = False, **job: Any
+    server: Server,
+    out: Path,
+    changes: dict[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    compile: bool = False,
+    **job: Any,
 ) -> dict[str, Any]:
     """Trains, or goes on; returns what the server says of it."""
-    options = {"compile": False, "resume": out.exists() and not overwrite, "overwrite": overwrite}
+    options = {"compile": compile, "resume": out.exists() and not overwrite, "overwrite": overwrite}
     made = {**CHANGES, **(changes or {})}
     reply = server.run(family="points", folder=str(out.parent), out=str(out), changes=made, options=options, **job)
     assert "error" not in reply, reply["traceback"]
@@ -96,6 +102,15 @@ def test_cross_validation_goes_on_from_a_kill(server: Server, tmp_path: Path) ->
         assert run(server, tmp_path / "run", folds=2, plan=moment)["killed"]
     run(server, tmp_path / "run", folds=2)
     assert resume_traces.differences(tmp_path / "straight", tmp_path / "run", folds=2) == []
+
+
+def test_a_compiled_network_without_dropout_counts_no_random_numbers(server: Server, tmp_path: Path) -> None:
+    # MXNet finds out at the first step of a process whether a graph draws any.
+    changes = {"model": {"options": {"dropout": 0.0}}}
+    run(server, tmp_path / "straight", changes, compile=True)
+    assert run(server, tmp_path / "run", changes, compile=True, plan=("step", "after the step", 6))["killed"]
+    run(server, tmp_path / "run", changes, compile=True)
+    assert resume_traces.differences(tmp_path / "straight", tmp_path / "run") == []
 
 
 @pytest.mark.parametrize(

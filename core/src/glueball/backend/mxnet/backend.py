@@ -128,6 +128,10 @@ class MXNetBackend:
         self._draws += 1
         mx.random.seed(self._stream_seed())
 
+    def return_random_stream(self) -> None:
+        """Takes ``next_random_stream`` back, where it turned out that the step draws nothing."""
+        self._draws -= 1
+
     def _stream_seed(self) -> int:
         # SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
         mixed = (self._seed * _GOLDEN_GAMMA + self._draws + 1) * _GOLDEN_GAMMA & _MASK

@@ -278,6 +278,9 @@ class MXNetTrainingStep:
         self._is_tried = lowered
         if self._draws_random is None and getattr(runner, "_cached_graph", None):
             self._draws_random = _draws_random(runner._cached_graph[1])
+            if not self._draws_random:
+                # A resumed run, whose first step finds this out again, must not count one stream more.
+                self._backend.return_random_stream()
         return result
 
     def _eager(self, batch: list[Any]) -> list[Any]:
