@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 import pytest
 
+import glueball
 from glueball.errors import DataError, DownloadError, OptionError, UnknownNameError
 from glueball_nlp_embedding_lm.embedding import (
     EVALUATION_SETS,
@@ -383,6 +384,21 @@ def test_official_sets():
         assert list(found) == pairs
         assert all(found.minimum <= score <= found.maximum for _, _, score in found)
     assert evaluation_set("semeval17task2", language="de")[0] == ("Harry Potter", "wizard de", 3.5)
+
+
+@pytest.mark.usefixtures("official_files")
+def test_the_sets_are_data_sets_by_name():
+    current = glueball.catalog.current()
+    entries = {entry.name: entry for entry in current.entries("dataset") if "evaluation_sets" in entry.target}
+    assert entries.keys() == EVALUATION_SETS.keys()
+    for name, kind in EVALUATION_SETS.items():
+        assert current.resolve(entries[name]) is kind
+        assert entries[name].summary
+    assert list(glueball.get_dataset("WordSim353", segment="similarity")) == list(
+        evaluation_set("WordSim353", segment="similarity")
+    )
+    with pytest.raises(DownloadError, match=r"yang-powers-verb130\.txt"):
+        glueball.get_dataset("yangpowersverb130")
 
 
 @pytest.mark.usefixtures("official_files")

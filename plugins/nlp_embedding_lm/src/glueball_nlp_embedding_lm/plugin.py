@@ -59,9 +59,27 @@ _DATASETS: tuple[tuple[str, str, str, str | None], ...] = (
 )
 
 
+# What word vectors are judged by: name, class, summary, paper.
+_EVALUATION_SETS: tuple[tuple[str, str, str, str], ...] = (
+    ("wordsim353", "WordSim353", "353 pairs of words and how similar they are.", "doi:10.1145/503104.503110"),
+    ("men", "MEN", "3,000 pairs of words and how related they are.", "doi:10.1613/jair.4135"),
+    ("radinskymturk", "RadinskyMTurk", "287 pairs of words and how related.", "doi:10.1145/1963405.1963455"),
+    ("rarewords", "RareWords", "2,034 pairs of rare words and how similar they are.", "ACL:W13-3512"),
+    ("simlex999", "SimLex999", "999 pairs of words, similar as against related.", "arXiv:1408.3456"),
+    ("simverb3500", "SimVerb3500", "3,500 pairs of verbs and how similar they are.", "arXiv:1608.00869"),
+    ("semeval17task2", "SemEval17Task2", "Pairs of words and how similar, in five languages.", "ACL:S17-2002"),
+    ("bakerverb143", "BakerVerb143", "144 pairs of verbs and how similar they are.", "ACL:D14-1034"),
+    ("yangpowersverb130", "YangPowersVerb130", "130 pairs of verbs and how similar.", "Yang & Powers 2006, GWC"),
+    ("googleanalogytestset", "GoogleAnalogyTestSet", "19,544 questions: a is to b as c is to d.", "arXiv:1301.3781"),
+    ("biggeranalogytestset", "BiggerAnalogyTestSet", "98,000 such questions, BATS 3.0.", "ACL:N16-2002"),
+)
+
+
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """The data sets of ``datasets/``."""
+    """The data sets of ``datasets/``, and those of ``embedding/evaluation_sets.py``."""
+    for name, attribute, summary, paper in _EVALUATION_SETS:
+        register(name, f"{_PACKAGE}.embedding.evaluation_sets:{attribute}", summary=summary, paper=paper)
     for name, attribute, summary, paper in _DATASETS:
         target = f"{_PACKAGE}.datasets:{attribute}"
         if paper is None:
