@@ -1,10 +1,36 @@
-"""The environment variables by which the processes of MXNet's parameter server find each other.
+"""How the processes of MXNet's parameter server, and of Horovod, are started.
 
-Launchers set them: ``glueball launch``, ``glueball train --processes``, and MXNet's own tools/launch.py the same ones.
-Imports no library, so that a launcher does not pay for one.
+Launchers set the variables below: ``glueball launch``, ``glueball train --processes``, and MXNet's own tools/launch.py
+the same ones. Imports no library, so that a launcher does not pay for one.
 """
 
 from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+
+from glueball.errors import BackendError
+
+
+def free_port(host: str) -> int:
+    """A port of this machine that nobody listens at now."""
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def horovod_launcher() -> list[str]:
+    """The words that start horovodrun.
+
+    Raises:
+        BackendError: Horovod is not installed.
+    """
+    if importlib.util.find_spec("horovod") is None:
+        raise BackendError(
+            "Horovod is not installed. Build it with HOROVOD_WITH_MXNET=1 pip install --no-build-isolation "
+            "horovod==0.28.1, or leave --by horovod out: KVStore is part of MXNet."
+        )
+    return [sys.executable, "-m", "glueball.backend.mxnet.horovodrun"]
 
 
 def default_servers(workers: int) -> int:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("glueball.cli.list_entries", "list models, datasets, transforms, losses, metrics, recipes or tasks"),
     "info": ("glueball.cli.info", "describe one model, dataset, recipe, ..."),
     "train": ("glueball.cli.train", "train a recipe, on its own data or on yours"),
+    "launch": ("glueball.cli.launch", "start the processes of a job on MXNet, here or on other machines"),
     "evaluate": ("glueball.cli.evaluate", "measure a trained run on a data set"),
     "predict": ("glueball.cli.predict", "predict on files or texts with a trained run"),
     "bench": ("glueball.cli.bench", "measure speed and memory of models on this machine"),

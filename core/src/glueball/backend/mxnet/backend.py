@@ -15,7 +15,7 @@ from glueball.backend.mxnet import device as devices_module
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
-    from glueball.backend.base import Array, StepOptions, TrainingStep
+    from glueball.backend.base import Array, Launch, ProcessGroup, StepOptions, TrainingStep
 
 # SplitMix64's increment and mask: they spread (seed, counter) over the 31 bits that MXNet takes as a seed.
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
@@ -30,6 +30,8 @@ class MXNetBackend:
     def __init__(self) -> None:
         self._seed = 0
         self._draws = 0
+        # Processes that train together draw different numbers from one seed; checkpoints hold what they share.
+        self.stream = 0
 
     @property
     def nn(self) -> ModuleType:
@@ -134,7 +136,7 @@ class MXNetBackend:
 
     def _stream_seed(self) -> int:
         # SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-        mixed = (self._seed * _GOLDEN_GAMMA + self._draws + 1) * _GOLDEN_GAMMA & _MASK
+        mixed = (self._seed * _GOLDEN_GAMMA + self._draws + 1 + (self.stream << 48)) * _GOLDEN_GAMMA & _MASK
         mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
         mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _MASK
         return (mixed ^ (mixed >> 31)) & 0x7FFFFFFF
@@ -191,10 +193,22 @@ class MXNetBackend:
             return f"compute capability {capability[0]}.{capability[1]} has no tensor cores: float16 gains nothing"
         return None
 
-    def training_step(self, network: Any, graph: Any, options: StepOptions, device: str) -> TrainingStep:
+    def process_group(self, launch: Launch) -> ProcessGroup:
+        from glueball.backend.mxnet import processes
+
+        return processes.process_group(launch)
+
+    def local_processes(self, count: int) -> list[dict[str, str]]:
+        from glueball.backend.mxnet import processes
+
+        return processes.local_processes(count)
+
+    def training_step(
+        self, network: Any, graph: Any, options: StepOptions, device: str, group: ProcessGroup | None = None
+    ) -> TrainingStep:
         from glueball.backend.mxnet.step import MXNetTrainingStep
 
-        return MXNetTrainingStep(self, network, graph, options, device)
+        return MXNetTrainingStep(self, network, graph, options, device, group)  # type: ignore[arg-type]
 
     def predictor(
         self, network: Any, *, device: str, precision: str = "float32", compile: bool = True

@@ -32,6 +32,9 @@ from glueball.errors import LostProcessError, TrainingError
 GRACE_SECONDS = 10.0
 """How long a process may take to end by itself after another one has failed. Then it is ended, wherever it waits."""
 
+EXIT_LOST = 3
+"""Exit status of a process that ends because another one did, so that a launcher can tell which one was first."""
+
 TOKEN_BYTES = 16
 
 _HEADER = struct.Struct("!cQ")
@@ -254,7 +257,7 @@ class Peers:
         sys.stderr.write(f"glueball: {self.failure} This process ({self.rank} of {self.size}) ends with it.\n")
         sys.stderr.flush()
         sys.stdout.flush()
-        self._end(1)
+        self._end(EXIT_LOST)
 
     # ------------------------------------------------------------------------------------------------------------------
     # Messages

@@ -29,6 +29,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
+from glueball.backend import launching
 from glueball.backend.base import Launch
 from glueball.backend.mxnet import peers as peers_module
 from glueball.backend.mxnet import roles
@@ -168,14 +169,7 @@ def process_group(launch: Launch) -> MXNetProcessGroup:
 
 def local_processes(count: int) -> list[dict[str, str]]:
     """See ``glueball.backend.base.Backend.local_processes``: workers, a server and a scheduler of KVStore."""
-    from glueball.backend.launching import kvstore_environments
-
-    return kvstore_environments(count, address="127.0.0.1", port=free_port("127.0.0.1"))
-
-
-def free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
+    return launching.kvstore_environments(count, address="127.0.0.1", port=launching.free_port("127.0.0.1"))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,12 +25,14 @@ from glueball.backend.base import StepOptions, StepOutput, unmarked
 from glueball.backend.mxnet import device as devices_module
 from glueball.backend.mxnet.graphs import last_line
 from glueball.backend.mxnet.optimizers import MXNetOptimizer, average_into
+from glueball.backend.mxnet.others import Others
 from glueball.backend.mxnet.precision import converted
 from glueball.backend.optimizers import assign_grad_req, check_state, ema_decay, resolve
 from glueball.errors import BackendError, TrainingError
 
 if TYPE_CHECKING:
     from glueball.backend.mxnet.backend import MXNetBackend
+    from glueball.backend.mxnet.processes import MXNetProcessGroup
 
 # Shapes of batches that get a static plan of their own; batches of further shapes (padded text) share a dynamic one.
 _STATIC_PLANS = 4
@@ -57,13 +59,21 @@ class _MeanLoss(gluon.HybridBlock):
 class MXNetTrainingStep:
     """See ``glueball.backend.base.TrainingStep``."""
 
-    def __init__(self, backend: MXNetBackend, network: Any, graph: Any, options: StepOptions, device: str) -> None:
+    def __init__(
+        self,
+        backend: MXNetBackend,
+        network: Any,
+        graph: Any,
+        options: StepOptions,
+        device: str,
+        group: MXNetProcessGroup | None = None,
+    ) -> None:
         self._backend = backend
         self._network = network
         self._graph = graph
         self._options = options
         self._context = devices_module.context(device)
-        self.mark = unmarked
+        self.mark: Callable[[str], None] = unmarked
         if options.precision != "float32":
             reason = backend.supports_precision(options.precision, device)
             if reason is not None:
@@ -92,23 +102,29 @@ class MXNetTrainingStep:
         self._scaling = options.precision == "float16"
         self._loss_scale = float(options.initial_loss_scale)
         self._growth = 0
+        self._others = None if group is None else Others(group, backend, network, graph, options)
 
-    def __call__(self, batch: Sequence[Any], learning_rate: float) -> StepOutput:
+    def __call__(self, batch: Sequence[Any], learning_rate: float, weight: float = 1.0) -> StepOutput:
         arrays = [self._on_device(value) for value in batch]
         if self._draws_random is not False:
             self._backend.next_random_stream()
+        if self._others is not None:
+            self._others.begin(weight, self._context)
         with mx.autograd.record():
             loss, *outputs = self._forward(arrays)
         self._prepare()
         self.mark("forward")
-        if self._scaling:
-            loss.backward(mx.nd.full(loss.shape, self._loss_scale, ctx=self._context))
+        scale = weight * (self._loss_scale if self._scaling else 1.0)
+        if scale != 1.0:
+            loss.backward(mx.nd.full(loss.shape, scale, ctx=self._context))
         else:
             loss.backward()
         if self._is_tried:
             self._finish_trial()
         if self._options.recoverable:
             mx.nd.waitall()  # before the update: an error of the passes must not be found in the weights later
+        if self._others is not None:
+            self._others.end(weight)
         self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
@@ -191,6 +207,8 @@ class MXNetTrainingStep:
             "loss_scale": np.array(self._loss_scale, dtype=np.float64),
             "loss_scale_growth": np.array(self._growth, dtype=np.int64),
         }
+        if self._others is not None and self._pending:
+            self._others.share_waiting(self._gradients)
         if self._optimizer is not None:
             state["momentum_scale"] = np.array(self._optimizer.momentum_scale, dtype=np.float64)
             state["active"] = np.zeros(len(self._weights), dtype=np.uint8)
@@ -248,20 +266,22 @@ class MXNetTrainingStep:
 
     def _forward(self, batch: list[Any]) -> list[Any]:
         lowered = self._options.precision != "float32"
-        if not (self._compile or lowered):
+        # What the graph takes besides the batch, where batch normalisation is over all processes.
+        further = [] if self._others is None else self._others.further_inputs()
+        if not (self._compile or lowered or further):
             return self._eager(batch)
         key: Any = tuple((value.shape, str(value.dtype)) for value in batch)
         if key not in self._runners and len(self._runners) >= _STATIC_PLANS:
             key = None
         runner = self._runners.get(key)
         if runner is not None:
-            return runner(*batch)
+            return runner(*batch, *further)
         first = not self._runners
         try:
             runner = self._compiled(batch, static_shape=key is not None)
-            result = runner(*batch)
+            result = runner(*batch, *further)
         except Exception as error:
-            if not (first or lowered) or self._backend.is_out_of_memory(error):
+            if not (first or lowered) or further or self._backend.is_out_of_memory(error):
                 raise
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.
             result = self._eager(batch)
@@ -290,7 +310,9 @@ class MXNetTrainingStep:
 
     def _compiled(self, batch: list[Any], static_shape: bool) -> Any:
         runner: Any = _MeanLoss(self._graph)
-        if self._options.precision != "float32":
+        if self._others is not None and self._others.synchronizes:
+            runner = self._others.synchronized(runner, batch)
+        elif self._options.precision != "float32":
             # Casts stand around the operators that gain; the weights stay float32 and are cast in the graph.
             runner = converted(runner, batch, self._options.precision, self._graph.collect_params())
         runner.hybridize(static_alloc=self._compile, static_shape=self._compile and static_shape)
@@ -328,9 +350,9 @@ class MXNetTrainingStep:
             weight._fresh_grad = False
         self._gradients = [self._parameters[name].grad(self._context) for name in names]
         self._reset_gradients()
-        self._optimizer = MXNetOptimizer(
-            self._options.optimizer, names, self._weights, self._gradients, self._treatments
-        )
+        # What the optimiser takes: this process's gradients, or their sums over all processes.
+        self._totals = self._gradients if self._others is None else self._others.totals(self._weights)
+        self._optimizer = MXNetOptimizer(self._options.optimizer, names, self._weights, self._totals, self._treatments)
         if self._options.ema_decay is not None:
             for name in self._treatments:
                 values = self._parameters[name].data(self._context)
@@ -349,8 +371,11 @@ class MXNetTrainingStep:
     def _update_weights(self, learning_rate: float) -> Any:
         assert self._optimizer is not None
         self._active = self._find_active()
-        gradients = [self._gradients[index] for index in self._active]
+        gradients = [self._totals[index] for index in self._active]
         factor = 1.0 / self._pending
+        if self._others is not None:
+            self._others.reduce(self._gradients, self._pending)
+            factor /= self._others.size
         self._pending = 0
         if self._scaling:
             factor /= self._loss_scale
