@@ -5,7 +5,8 @@
 runs in an environment of Glueball and asks GluonNLP 0.10.0 in its own. Compared are: the index that a vocabulary gets
 from a counter and from wanted indices, looking up, the JSON form in both directions (also that of versions before 0.7
 and the damaged one), attached embeddings, ``Counter.discard``, ``slice_sequence``, clipping and padding, and the hashes
-of n-grams. Prints a table; the exit status is 1 when anything deviates.
+of n-grams. The table goes to ``benchmarks/results/oracle_gluonnlp_vocab.md``; the exit status is 1 when anything
+deviates.
 
 Where Glueball differs on purpose, the table says how often, and ``_ON_PURPOSE`` why.
 """
@@ -14,15 +15,19 @@ from __future__ import annotations
 
 import argparse
 import collections
+import datetime
 import json
 import os
 import random
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from workers import Worker, serve
+
+RESULT = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "oracle_gluonnlp_vocab.md"
 
 _ON_PURPOSE = {
     "shared unknown": "a special token equal to the unknown token is refused; GluonNLP builds a damaged index of it",
@@ -261,6 +266,7 @@ def main() -> int:
     parser.add_argument("--oracle-python", help="the interpreter that has gluonnlp 0.10.0")
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve or os.environ.get("GLUEBALL_ORACLE_SIDE"):
@@ -303,8 +309,22 @@ def main() -> int:
     )
     compare([{"kind": "read", "json": json.dumps(mine["result"])} for _, mine in built], "both read Glueball's file")
     worker.close()
-    for name, count in sorted(compared.items()):
-        print(f"{count:6} {name}")
+    lines = [
+        "# Vocabularies, counters and sequences against GluonNLP",
+        "",
+        "Made by `tests/oracle/compare_gluonnlp_vocab.py`.",
+        f"GluonNLP 0.10.0; {options.cases} random cases, seed {options.seed}; {datetime.date.today().isoformat()}.",
+        "",
+        "| what | cases |",
+        "| --- | ---: |",
+        *(
+            f"| {name.strip()} | {count} |"
+            for name, count in sorted(compared.items(), key=lambda item: item[0].strip())
+        ),
+        f"| deviations | {len(failures)} |",
+    ]
+    print("\n".join(lines))
+    options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for failure in failures[:10]:
         print(failure)
     print(f"{len(failures)} deviations" if failures else "no deviation")
