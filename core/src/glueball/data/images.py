@@ -6,6 +6,8 @@ A picture is a NumPy array of shape (height, width, 3), uint8, RGB. Whatever dec
 - Transparency is dropped, palettes and CMYK become RGB, grey becomes three equal channels, 16-bit channels keep their
   upper 8 bits, and of an animation the first frame counts.
 - A picture with more pixels than the limit is refused from its header, before memory is asked for.
+- Formats are those of ``IMAGE_SUFFIXES``. Pillow knows many more, of which some run other programs (EPS starts
+  Ghostscript) and most are seldom tested; none of them is tried.
 - A truncated or damaged picture is an error that names the file, never half a picture, as far as damage can be seen.
   Oddities that leave the pixels whole (bytes between segments, padding, bytes behind the end) are none.
 
@@ -54,6 +56,17 @@ Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels; right and bottom lie outside."""
 
+# Pillow's module -> the format it registers. JPEG stands for the pictures of several frames (MPO), too.
+_PILLOW_FORMATS = {
+    "JpegImagePlugin": "JPEG",
+    "PngImagePlugin": "PNG",
+    "BmpImagePlugin": "BMP",
+    "GifImagePlugin": "GIF",
+    "WebPImagePlugin": "WEBP",
+    "TiffImagePlugin": "TIFF",
+    "PpmImagePlugin": "PPM",
+}
+
 _MODULES = {"simplejpeg": "simplejpeg", "opencv": "cv2", "pillow": "PIL"}
 
 
@@ -98,6 +111,14 @@ def _pillow() -> ModuleType:
             "Decoding pictures needs Pillow, which is not installed here. The image plugins bring it: "
             "pip install glueball-cv-classification (or Pillow alone: pip install pillow)."
         ) from error
+
+
+@functools.cache
+def _pillow_formats() -> tuple[str, ...]:
+    """Those of ``_PILLOW_FORMATS`` that this Pillow was built with."""
+    for module in _PILLOW_FORMATS:
+        _optional(f"PIL.{module}")
+    return tuple(name for name in _PILLOW_FORMATS.values() if name in _pillow().OPEN)
 
 
 @functools.cache
@@ -177,9 +198,13 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
 def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: Size | None = None) -> np.ndarray:
     """Decodes any format; ``orient`` applies the orientation that Pillow finds, ``at_least`` is for JPEG."""
     pillow = _pillow()
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        # Pillow's plugin asks for the memory of the whole picture when it opens one.
+        height, width = _webp_size(data, name)
+        _check_pixels(height, width, limit, name)
     _own_limit.pixels = limit
     try:
-        image = pillow.open(io.BytesIO(data))
+        image = pillow.open(io.BytesIO(data), formats=_pillow_formats())
         _check_pixels(image.height, image.width, limit, name)
         if at_least is not None and image.format == "JPEG":
             image.draft("RGB", at_least[::-1])
@@ -215,6 +240,24 @@ def _decode_pillow(data: bytes, name: str, limit: int, orient: bool, at_least: S
         raise DataError(f"{name}: the picture is damaged or cut short: {error}.") from error
     finally:
         _own_limit.pixels = None
+
+
+def _webp_size(data: bytes, name: str) -> Size:
+    """(height, width) from the header of a WebP picture (RFC 9649, sections 2.5 to 2.7).
+
+    Raises:
+        DataError: there is no such header.
+    """
+    kind, start = data[12:16], data[20:30]
+    if len(start) == 10:
+        if kind == b"VP8X":
+            return 1 + int.from_bytes(start[7:10], "little"), 1 + int.from_bytes(start[4:7], "little")
+        if kind == b"VP8L" and start[0] == 0x2F:
+            bits = int.from_bytes(start[1:5], "little")
+            return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+        if kind == b"VP8 " and start[3:6] == b"\x9d\x01\x2a":
+            return int.from_bytes(start[8:10], "little") & 0x3FFF, int.from_bytes(start[6:8], "little") & 0x3FFF
+    raise DataError(f"{name}: the picture is damaged or cut short: it has no header of WebP.")
 
 
 def _reduced(size: Size, at_least: Size) -> Size:

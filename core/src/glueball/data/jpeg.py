@@ -26,6 +26,10 @@ _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 # rest of the data by blocks: 12 bytes were the least in 1,600 pictures damaged at random.
 _ALIGNMENT = 8
 
+# Every scan of a progressive picture goes over all of its pixels: a few kilobytes could take hours. Encoders write
+# about ten; libjpeg's own tests stop at this number as well.
+_MOST_SCANS = 500
+
 
 @attrs.frozen
 class Header:
@@ -112,7 +116,7 @@ def flaw(data: bytes) -> str | None:
     """What the markers show to be missing or out of order; None where they show nothing."""
     frame: tuple[int, int, Mapping[int, tuple[int, int]]] | None = None
     progressive = False
-    interval = 0
+    interval = num_scans = 0
     # Component -> for each of its 64 coefficients the lowest bit that was sent; None where nothing was.
     sent: dict[int, list[int | None]] = {}
     for marker, _, content, end in _segments(data):
@@ -134,6 +138,9 @@ def flaw(data: bytes) -> str | None:
         elif marker == _RESTART_INTERVAL:
             interval = int.from_bytes(data[content : content + 2], "big")
         elif marker == _SCAN and frame is not None:
+            num_scans += 1
+            if num_scans > _MOST_SCANS:
+                return f"it has more than {_MOST_SCANS} scans"
             count = data[content] if end > content else 0
             if not count or end - content < 4 + 2 * count:
                 return "a scan header is cut short"

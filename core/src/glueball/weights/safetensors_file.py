@@ -147,6 +147,8 @@ def _entries(header: dict[str, Any], source: str) -> list[tuple[str, str, tuple[
     for name, entry in header.items():
         if name == _METADATA:
             continue
+        if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise _damaged(source, f"the name {name!r} of an array holds half a surrogate pair")
         try:
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         except (TypeError, KeyError, ValueError) as error:
