@@ -31,6 +31,7 @@ from glueball.data.batchify import default_batchify
 from glueball.data.dataset import SimpleDataset
 from glueball.data.process import Parcel, WorkerProcess
 from glueball.data.samplers import BatchSampler, RandomSampler, SequentialSampler, as_count, as_indices
+from glueball.data.sharing import MIRROR, Share, SharedBatch
 from glueball.data.work import Request, Result, Work
 from glueball.errors import CheckpointError, DataError, OptionError, TrainingError
 
@@ -259,6 +260,7 @@ class DataLoader:
         self._workers = workers
         self._worker_type = worker_type
         self._prefetch = prefetch or 2 * workers
+        self._share: Share | None = None
         self._seed = seed
         self._timeout = timeout
         self._pool: _Pool | None = None
@@ -315,6 +317,43 @@ class DataLoader:
         self._next_epoch = epoch
         self._set_sampler_epoch(epoch)
 
+    def share(self, index: int, count: int) -> None:
+        """From the next iteration on, the loader makes process ``index``'s share of each batch, of ``count`` shares.
+
+        The order stays that of the whole, ``len`` too, and every process gets a batch at each position, a
+        ``SharedBatch``: where a batch has no sample for this process, it holds a stand-in.
+
+        Raises:
+            OptionError: there is no process of that index.
+        """
+        mirrored = getattr(self._work.batch_transform, "partner", None) == MIRROR
+        self._share = Share(index, count, mirrored)
+
+    def _request(self, epoch: int, position: int, batch: Sequence[Any]) -> Request:
+        indices = tuple(as_indices(batch))
+        if self._share is None:
+            return Request(epoch, position, indices)
+        own = set(self._share.positions(len(indices)))
+        return Request(
+            epoch,
+            position,
+            tuple(index for place, index in enumerate(indices) if place in own),
+            tuple(index for place, index in enumerate(indices) if place not in own),
+        )
+
+    def _shared(self, request: Request, result: Result) -> Any:
+        if self._share is None:
+            return result.batch
+        total = len(request.indices) + len(request.stand_ins)
+        left_out = {index for index, _ in result.skipped}
+        positions = tuple(
+            place
+            for place, index in zip(self._share.positions(total), request.indices, strict=True)
+            if index not in left_out
+        )
+        arrays = result.batch if isinstance(result.batch, (tuple, list)) else (result.batch,)
+        return SharedBatch(arrays, positions, total)
+
     def _set_sampler_epoch(self, epoch: int) -> None:
         set_epoch = getattr(self._batch_sampler, "set_epoch", None)
         if set_epoch is not None:
@@ -340,15 +379,17 @@ class DataLoader:
         }
 
     def _sampler_state(self) -> dict[str, int]:
-        """The seed of the order, where that is not the loader's."""
-        seed = getattr(self._batch_sampler, "seed", None)
-        return {"sampler_seed": int(seed)} if isinstance(seed, (int, np.integer)) else {}
+        """The seed of the order, where that is not the loader's, and the samples of a batch, where they are fixed."""
+        found = {"sampler_seed": "seed", "batch_size": "batch_size"}
+        values = {key: getattr(self._batch_sampler, name, None) for key, name in found.items()}
+        return {key: int(value) for key, value in values.items() if isinstance(value, (int, np.integer))}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Makes the next iteration go on where ``state`` was taken.
 
         Raises:
-            CheckpointError: the state belongs to a dataset of another length or to another seed.
+            CheckpointError: the state belongs to a dataset of another length, to another seed, or to the middle of an
+                epoch with batches of another size.
         """
         for key, mine in (("seed", self._seed), ("length", len(self._dataset))):
             if state.get(key) != mine:
@@ -364,6 +405,13 @@ class DataLoader:
                 f"{order.get('sampler_seed')}: the order of the samples would not go on as it was. Resume with a "
                 "sampler of the same kind and seed."
             )
+        # Within an epoch: the next one may have batches of any size.
+        if int(state["position"]) and state.get("batch_size", order.get("batch_size")) != order.get("batch_size"):
+            raise CheckpointError(
+                f"The data loader's state is {state['position']} batches of {state.get('batch_size')} samples into an "
+                f"epoch, this loader has batches of {order.get('batch_size')}: some samples would come twice or never. "
+                "Finish the epoch with the batch size that it began with."
+            )
         self._finished = True
         self._next_epoch = int(state["epoch"])
         self._resume_at = int(state["position"])
@@ -378,7 +426,7 @@ class DataLoader:
         self._skipped, self._resume_skipped = self._resume_skipped, 0
         self._reports = []
         requests = (
-            Request(self._epoch, position, tuple(as_indices(indices)))
+            self._request(self._epoch, position, indices)
             for position, indices in enumerate(self._batch_sampler)
             if position >= first
         )
@@ -393,7 +441,7 @@ class DataLoader:
                 self._count(result)
             if not result.empty:
                 delivered += 1
-                batch = result.batch
+                batch = self._shared(request, result)
                 del result
                 yield batch
                 del batch

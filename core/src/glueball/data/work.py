@@ -21,6 +21,8 @@ class Request:
     epoch: int
     position: int
     indices: tuple[int, ...]
+    stand_ins: tuple[int, ...] = ()
+    """Samples of which one makes the batch where none of ``indices`` can: those of other processes."""
 
 
 @attrs.frozen
@@ -67,10 +69,7 @@ class Work:
             if progress is not None:
                 progress(index)
             try:
-                random = None
-                if self.dataset.is_random:
-                    random = streams.stream(self.seed, streams.SAMPLE, request.epoch, index)
-                samples.append(self.dataset.fetch(index, random))
+                samples.append(self._sample(request.epoch, index))
             except MemoryError as error:
                 raise MemoryError(f"S{self.name(index)[1:]} could not be made: {_reason(error)}") from error
             except Exception as error:
@@ -78,6 +77,8 @@ class Work:
                 if not (self.skip and isinstance(error, SKIPPABLE)):
                     raise DataError(f"S{self.name(index)[1:]} could not be made: {reason}") from error
                 skipped.append((index, f"{self.name(index)}: {reason}"))
+        if not samples:
+            samples.extend(self._stand_in(request))
         if progress is not None:
             progress(-1)  # what comes now concerns the batch and no single sample
         if not samples:
@@ -93,6 +94,20 @@ class Work:
             what = f"Batch {request.position} of {names}{more} could not be made: {_reason(error)}"
             raise (MemoryError if isinstance(error, MemoryError) else DataError)(what) from error
         return Result(batch, tuple(skipped))
+
+    def _sample(self, epoch: int, index: int) -> Any:
+        random = streams.stream(self.seed, streams.SAMPLE, epoch, index) if self.dataset.is_random else None
+        return self.dataset.fetch(index, random)
+
+    def _stand_in(self, request: Request) -> list[Any]:
+        """The first of the request's stand-ins that can be made; whoever trains on it counts those that cannot."""
+        for index in request.stand_ins:
+            try:
+                return [self._sample(request.epoch, index)]
+            except Exception as error:
+                if not (self.skip and isinstance(error, SKIPPABLE)):
+                    raise DataError(f"S{self.name(index)[1:]} could not be made: {_reason(error)}") from error
+        return []
 
 
 def _reason(error: Exception) -> str:

@@ -158,6 +158,8 @@ class Measurements:
         self._update = update
         self._waiting: list[Waiting] = []
         self._bytes = 0
+        self.reading = 0
+        """The number of the batch that ``update`` is given."""
 
     def add(self, step: Waiting) -> None:
         """Notes the results of a step; reads nothing unless too much waits.
@@ -189,6 +191,7 @@ class Measurements:
             self.epoch_loss.add(loss, count)
             self.interval_loss.add(loss, count)
             if self.metrics:
+                self.reading = step.batch_index
                 self._update(self.metrics, step.host, tuple(self._to_numpy(output) for output in step.outputs))
 
     def end_interval(self) -> float:

@@ -8,6 +8,7 @@ between two log points.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
 import os
@@ -24,17 +25,18 @@ import numpy as np
 from glueball import catalog
 from glueball.backend.base import unmarked
 from glueball.engine import bad_samples, curves, environment, memory, random_state, rescue, specification, writing
-from glueball.engine.checkpoint import Checkpoint, CheckpointFolder
+from glueball.engine.checkpoint import Checkpoint
 from glueball.engine.evaluation import evaluate
 from glueball.engine.load import read_description
-from glueball.engine.logs import RunLog, say
-from glueball.engine.measures import BadNumbers, Measurements, Waiting, are_finite
+from glueball.engine.logs import say
+from glueball.engine.measures import BadNumbers, Waiting, are_finite
 from glueball.engine.prefetch import LoadedBatch, Prefetcher
 from glueball.engine.progress import Progress
+from glueball.engine.ranks import Ranks
 from glueball.engine.recipe import Recipe
-from glueball.engine.run_folder import RunFolder, VanishedFolderError
+from glueball.engine.run_folder import VanishedFolderError
 from glueball.engine.schedules import Schedule
-from glueball.engine.signals import SignalGuard, StopRequest, end_process
+from glueball.engine.signals import StopRequest, end_process
 from glueball.engine.step_profile import StepProfile
 from glueball.engine.task import Task
 from glueball.errors import CheckpointError, DataError, GlueballError, OptionError, TrainingError
@@ -48,6 +50,7 @@ _CURVES_EVERY_SECONDS = 20.0
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
 HARMLESS = (
+    "sharding",
     "workers",
     "worker_type",
     "loader_timeout",
@@ -118,17 +121,18 @@ class Trainer:
 
         self.recipe = recipe
         self.backend = backend.current()
-        self.device = checked_device(self.backend, device)
+        self._ranks = Ranks.join(self.backend)
+        self.device = checked_device(self.backend, self._ranks.device(device, self.backend.devices()))
         self.precision = choose_precision(self.backend, recipe.precision, self.device)
-        self.folder = RunFolder(Path("runs") / recipe.name if out is None else out)
+        self.folder = self._ranks.folder(Path("runs") / recipe.name if out is None else out)
         self.task: Task = get_task(recipe.task, recipe=recipe)
-        self.quiet = quiet
+        self.quiet = quiet or not self._ranks.is_first
         self._resume, self._overwrite, self._allow_changes = resume, overwrite, allow_changes
         self._compile = compile
         self.profile = StepProfile(lambda: self.backend.synchronize(self.device)) if profile else None
         self._mark = unmarked if self.profile is None else self.profile.mark
-        self._signals = SignalGuard()
-        self._checkpoints = CheckpointFolder(self.folder.checkpoints, keep=recipe.keep_checkpoints)
+        self._signals = self._ranks.signal_guard()
+        self._checkpoints = self._ranks.checkpoints(self.folder.checkpoints, recipe.keep_checkpoints)
         self._progress = Progress()
         self._validation_loader: Any = None
         self._predict: Any = None
@@ -179,7 +183,7 @@ class Trainer:
                 f"cross_validate), or with one of its folds (--out {self.folder.fold(1).path})."
             )
         stop: int | None = None
-        with self._signals:
+        with self._signals, self._ranks.telling_failures():
             self.folder.open(resume=self._resume, overwrite=self._overwrite)
             try:
                 with self._explained_failures(), self._explained_memory():
@@ -187,6 +191,7 @@ class Trainer:
                         self._prepare()
                         self._run()
                         self._signals.check()
+                        self._ranks.agree_to_stop(self._signals, at_last=True)
                     except StopRequest as request:
                         stop = request.number
                         self._stop(stop)
@@ -202,7 +207,7 @@ class Trainer:
         Raises:
             OptionError: the recipe names no data for the split.
         """
-        loader = self.task.loader(split, training=False)
+        loader = self._ranks.share(self.task.loader(split, training=False))
         if loader is None:
             raise OptionError(f"The recipe {self.recipe.name!r} names no {split} data.")
         return self._evaluate(loader, split)
@@ -236,7 +241,7 @@ class Trainer:
         with self._signals.at_once():
             checkpoint = self._build()
         self._before_writing()
-        self._log = RunLog(self.folder.path, self.folder.log, quiet=self.quiet)
+        self._log = self._ranks.log(self.folder.path, self.folder.log, quiet=self.quiet)
         self._log.truncate({"log": 0, "events": 0} if checkpoint is None else checkpoint.state["files"])
         self.folder.write_json(self.folder.recipe, self._recipe_to_write())
         self.folder.write_json(self.folder.environment, environment.describe(self.backend, self.device))
@@ -256,23 +261,42 @@ class Trainer:
             self._check_machine(checkpoint)
             self._adopt_description()
         self._build_network(self.task.build_network if checkpoint is None else self.task.build_fresh_network)
-        self._loader = self.task.loader("train", training=True)
+        self._ranks.separate_random_numbers(recipe.seed)
+        self._loader = self._ranks.share(self.task.loader("train", training=True))
         if self._loader is None or not len(self._loader):
             raise OptionError(f"The recipe {recipe.name!r} has no training data.")
         self._batch_transform = self.task.batch_transform()
-        self._validation_loader = self.task.loader("validation", training=False)
+        self._validation_loader = self._ranks.share(self.task.loader("validation", training=False))
+        self._check_others()
         steps_per_epoch = math.ceil(len(self._loader) / recipe.accumulate)
         self._schedule = Schedule(
             recipe.schedule, recipe.learning_rate, steps_per_epoch * recipe.epochs, steps_per_epoch
         )
         self._step = self._new_step()
-        self._measurements = Measurements(
+        self._measurements = self._ranks.measurements(
             self.task.build_metrics(training=True), self.backend.numpy, self.task.update_metrics
         )
         self._measurements.reset()
         if checkpoint is not None:
             self._restore(checkpoint)
         return checkpoint
+
+    def _check_others(self) -> None:
+        """Several processes train one model on one order of samples, or they would wait for each other for ever."""
+        if self._ranks.is_alone:
+            return
+        shapes = {name: tuple(item.shape) for name, item in self.backend.parameters(self._network).items()}
+        validation = self._validation_loader
+        self._ranks.check_same(
+            {
+                "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
+                "backend": f"{self.backend.name} {self.backend.version()}",
+                "precision": self.precision,
+                "number of training samples and batches": f"{len(self._loader.dataset)}, {len(self._loader)}",
+                "number of validation samples": str(None if validation is None else len(validation.dataset)),
+                "network": json.dumps(shapes),
+            }
+        )
 
     def _before_writing(self) -> None:
         """The moment before the folder changes."""
@@ -291,10 +315,13 @@ class Trainer:
             clip_norm=recipe.clip_norm,
             ema_decay=recipe.ema_decay,
             compile=self._compile,
-            recoverable=recipe.on_out_of_memory == "halve",
+            recoverable=self._halves,
+            sync_batch_norm=recipe.sync_batch_norm,
+            sharding=recipe.sharding,
         )
         graph = self.task.training_graph(self._network)
-        step = self.backend.training_step(self._network, graph, options, self.device)
+        others = {} if self._ranks.is_alone else {"group": self._ranks.group}
+        step = self.backend.training_step(self._network, graph, options, self.device, **others)
         step.mark = self._mark
         parts = self._progress.micro_batches
         return step if parts == 1 else memory.MicroBatches(step, parts, self.backend)
@@ -349,12 +376,21 @@ class Trainer:
                 f"{began_in} is supported, or accept {self.precision} with --allow-changes."
             )
 
+    @property
+    def _halves(self) -> bool:
+        # Where one process of several runs out of memory, the others are in the middle of an exchange with it.
+        return self.recipe.on_out_of_memory == "halve" and self._ranks.is_alone
+
     def _adopt_description(self) -> None:
-        try:
-            description = read_description(self.folder)
-        except (DataError, OptionError):
-            return  # a missing or damaged run.json is written again, from the data
-        self.task.adopt(description)
+        def read() -> Mapping[str, Any] | None:
+            try:
+                return read_description(self.folder)
+            except (DataError, OptionError):
+                return None  # a missing or damaged run.json is written again, from the data
+
+        description = self._ranks.lead(read)
+        if description is not None:
+            self.task.adopt(description)
 
     def _say_where_it_goes_on(self, checkpoint: Checkpoint) -> None:
         progress = self._progress
@@ -379,17 +415,19 @@ class Trainer:
             precision=self.precision,
             batches=len(self._loader),
             batch_size=recipe.batch_size,
+            **({} if self._ranks.is_alone else {"processes": self._ranks.size, "reduced_by": self._ranks.group.kind}),
         )
         parameters = sum(int(np.prod(item.shape)) for item in self.backend.parameters(self._network).values())
         self._log.say(
             f"Training {recipe.model.name} ({parameters:,} values) by recipe {recipe.name} on {self.backend.name} "
             f"{self.device} in {self.precision}: {recipe.epochs} epochs of {len(self._loader)} batches of "
             f"{recipe.batch_size}"
+            + ("" if self._ranks.is_alone else f", shared by {self._ranks.size} processes ({self._ranks.group.kind})")
         )
         for sentence in self.task.remarks():
             self._log.say(sentence)
             self._log.event("remark", text=sentence)
-        if recipe.nan_policy in ("skip", "stop") or recipe.on_out_of_memory == "halve":
+        if recipe.nan_policy in ("skip", "stop") or self._halves:
             self._save()  # these policies go back to a checkpoint, so there must be one before the first step
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -420,7 +458,7 @@ class Trainer:
         if transform != self._batch_transform:
             # Workers hold a copy of the transform; a recipe whose mixing ends early gets a new loader there.
             self._loader.close()
-            self._loader, self._batch_transform = self.task.loader("train", training=True), transform
+            self._loader, self._batch_transform = self._ranks.share(self.task.loader("train", training=True)), transform
         self._loader.set_epoch(progress.epoch)
         # After the last batch there is nothing to load: such a run was stopped before or during its validation.
         if progress.batch < len(self._loader):
@@ -447,6 +485,7 @@ class Trainer:
             hanging=bad_samples.hanging(self._loader),
         )
         title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
+        self._ranks.begin_phase()
         with prefetcher, self._bar(title, len(self._loader), progress.batch) as bar:
             for loaded in self._saving_on_failure(prefetcher):
                 self._mark("data")
@@ -465,6 +504,9 @@ class Trainer:
                     self._mark("checkpoint")
                 if self.profile is not None:
                     self.profile.end_step()
+                if progress.batch % recipe.accumulate == 0:
+                    # Between two updates: what waits in the middle of an accumulation would be rounded otherwise.
+                    self._ranks.agree_to_stop(self._signals)
         if self.profile is not None:
             self.profile.end_epoch(self._to_device)
         progress.batch = len(self._loader)
@@ -475,16 +517,22 @@ class Trainer:
     def _train_batch(self, loaded: LoadedBatch) -> None:
         progress = self._progress
         batch = self.task.complete_batch(loaded.device)
-        output = self._run_step(batch)
-        self._measurements.add(Waiting(progress.batch, loaded.host, output.loss, output.outputs))
+        own, total = self._ranks.counts(loaded.host, may_be_smaller=self.recipe.on_bad_sample == "skip")
+        output = self._run_step(batch) if self._ranks.is_alone else self._run_share(batch, own, total)
+        if own:
+            self._measurements.add(Waiting(progress.batch, loaded.host, output.loss, output.outputs))
         progress.batch += 1
-        progress.samples += len(loaded.host[0])
+        progress.samples += total
         progress.loader = loaded.loader_state
         progress.step += bool(output.updated)
 
+    def _run_share(self, batch: Sequence[Any], own: int, total: int) -> Any:
+        """This process's part of a step of several; ``own`` of the ``total`` samples are here."""
+        return self._step(batch, self._schedule(self._progress.step), weight=own * self._ranks.size / max(total, 1))
+
     def _run_step(self, batch: Sequence[Any]) -> Any:
         rate = self._schedule(self._progress.step)
-        if self.recipe.on_out_of_memory != "halve":
+        if not self._halves:
             return self._step(batch, rate)
         while True:
             kept = self._step.keep()
@@ -525,7 +573,7 @@ class Trainer:
             with self._step.ema_weights():
                 measured = self._evaluate(self._validation_loader, "validation")
                 row.update({f"validation_{name}": value for name, value in measured.items()})
-                self._tell_skipped(self._validation_loader.skipped, "validation")
+                self._tell_skipped(self._ranks.total(self._validation_loader.skipped), "validation")
                 self._judge(measured)
         return row
 
@@ -557,6 +605,7 @@ class Trainer:
         progress = self._progress
         # Here and not before the validation: what is told twice, or never, is told wrong by a run that stopped in it.
         skipped = int(progress.loader.get("skipped", 0)) if progress.loader else 0
+        skipped = self._ranks.total(skipped)
         self._tell_skipped(skipped, "training")
         progress.skipped += skipped
         progress.history.append(row)
@@ -631,12 +680,18 @@ class Trainer:
     def _save_so_far(self) -> str:
         """A checkpoint between two steps, for a run that cannot go on; what came of it, as a sentence."""
         try:
+            if not self._ranks.is_alone:
+                return self._last_checkpoint()  # the others are in their next step
             if self._progress.samples and self._position() != self._saved_at:
                 self._save()
         except (BadNumbers, OSError, GlueballError) as error:
             logger.warning("No checkpoint could be saved before the end: %s", error)
         last = self._checkpoints.paths()
         return f"Everything before is saved in {last[-1]}; --resume goes on there." if last else ""
+
+    def _last_checkpoint(self) -> str:
+        last = self._checkpoints.paths()
+        return f"Last good checkpoint: {last[-1]}; --resume goes on there." if last else ""
 
     def _tell_skipped(self, skipped: int, data: str) -> None:
         """At the end of a pass through data: how many samples were left out of it as damaged."""
@@ -772,7 +827,8 @@ class Trainer:
 
         folder = self.folder.path / "bad_batches"
         for step in bad.steps:
-            path = folder / f"epoch-{self._progress.epoch + 1:04d}-batch-{step.batch_index:06d}.safetensors"
+            part = "" if self._ranks.is_alone else f"-rank-{self._ranks.rank:04d}"
+            path = folder / f"epoch-{self._progress.epoch + 1:04d}-batch-{step.batch_index:06d}{part}.safetensors"
             with writing.writing(path):
                 save(path, {f"input{index}": np.asarray(array) for index, array in enumerate(step.host)})
         return f"The batch and the one before it are saved in {folder}. " if bad.steps else ""
@@ -796,11 +852,11 @@ class Trainer:
         self._measurements.read()
         progress = self._progress
         weights = self.backend.get_arrays(self._network)
-        if not are_finite(weights):
+        if self._ranks.any(not are_finite(weights)):
             # A bad last batch shows in no loss before the next one; such weights must not become the last checkpoint.
             raise BadNumbers("the weights are not finite", progress.batch - 1)
         state = {
-            "progress": progress.to_dict(),
+            "progress": self._ranks.whole_progress(progress.to_dict()),
             "measurements": self._measurements.state(),
             "files": self._log.sizes(),
             "backend": self.backend.name,
@@ -810,7 +866,7 @@ class Trainer:
             state=state,
             weights=weights,
             optimizer=self._step.state_dict(),
-            random=random_state.capture(self.backend),
+            random=self._ranks.capture_random(self.backend),
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -833,19 +889,19 @@ class Trainer:
                 f"{len(lines)} arrays differ:\n  " + "\n  ".join(lines[:5]) + "\nResume with the model and the classes "
                 "that the run began with, or begin another run with --out."
             )
-        progress = Progress.from_dict(state["progress"])
+        progress = Progress.from_dict(self._ranks.own_progress(state["progress"]))
         # What did not fit once is not tried again: neither after a resume nor in a replay.
-        parts = max(progress.micro_batches, self._progress.micro_batches)
+        parts = max(progress.micro_batches, self._progress.micro_batches) if self._ranks.is_alone else 1
         progress.micro_batches = parts
         if parts != self._progress.micro_batches:
             self._progress.micro_batches = parts
             self._step = self._new_step()
         if progress.loader is not None:
             self._loader.load_state_dict(progress.loader)
-        self._measurements.load_state(state["measurements"])
+        self._ranks.load_measurements(self._measurements, state["measurements"])
         self._step.load_state_dict(checkpoint.optimizer)
         self.backend.set_arrays(self._network, checkpoint.weights)
-        random_state.restore(self.backend, checkpoint.random)
+        self._ranks.restore_random(self.backend, checkpoint.random, self.recipe.seed, progress.step)
         self._progress = progress
         self._saved_at = self._position()
         # The patience of today decides, not that of the day when the run ended.
@@ -856,8 +912,10 @@ class Trainer:
 
         self.folder.check()
         path = self.folder.weights / f"{name}.safetensors"
-        with writing.writing(path):
-            save(path, self.backend.get_arrays(self._network), metadata=self.task.weights_metadata())
+        arrays = self.backend.get_arrays(self._network)
+        if self._ranks.is_first:
+            with writing.writing(path):
+                save(path, arrays, metadata=self.task.weights_metadata())
 
     def _load_best_weights(self) -> None:
         """After training the network holds the weights that are worth using."""
@@ -865,8 +923,11 @@ class Trainer:
 
         self._is_over = True
         best = self.folder.weights / "best.safetensors"
-        path = best if best.exists() else self.folder.weights / "last.safetensors"
-        self.backend.set_arrays(self._network, load(path))
+
+        def read() -> dict[str, np.ndarray]:
+            return dict(load(best if best.exists() else self.folder.weights / "last.safetensors"))
+
+        self.backend.set_arrays(self._network, self._ranks.lead(read))
 
     def _write_description(self) -> None:
         progress = self._progress
@@ -910,12 +971,25 @@ class Trainer:
 
     def _evaluate(self, loader: Any, title: str) -> dict[str, float]:
         predict = self._predictor()
-        if self.recipe.on_out_of_memory == "halve":
+        if self._halves:
             predict = self._measuring = self._measuring or memory.PredictInParts(predict, self.backend, self.device)
             predict.predict = self._predict
+        self._ranks.begin_phase()
         with self._bar(title, len(loader), 0) as bar:
+
+            def tick() -> None:
+                bar.update()
+                self._ranks.agree_to_stop(self._signals)
+
             return evaluate(
-                self.task, predict, loader, self.backend, self.device, check=self._signals.check, tick=bar.update
+                self.task,
+                predict,
+                loader,
+                self.backend,
+                self.device,
+                check=self._signals.check,
+                tick=tick,
+                ranks=self._ranks,
             )
 
     def _bar(self, title: str, total: int, initial: int) -> Any:
@@ -949,7 +1023,7 @@ class Trainer:
 
     def _rescue(self) -> str:
         """What becomes of the training when its folder has vanished, as a sentence."""
-        if not self._has_begun or not self._progress.samples or self._is_over:
+        if not self._ranks.is_alone or not self._has_begun or not self._progress.samples or self._is_over:
             return ""
         try:
             checkpoint = self._make_checkpoint()
@@ -971,6 +1045,8 @@ class Trainer:
     def _draw_curves(self) -> None:
         self._curves_drawn = time.monotonic()
         self.folder.check()
+        if not self._ranks.is_first:
+            return
         try:
             problem = curves.draw(self._progress.history, self.folder.curves, self.recipe.name)
         except OSError as error:
@@ -981,6 +1057,8 @@ class Trainer:
 
     def _draw_predictions(self) -> None:
         self.folder.check()
+        if not self._ranks.is_first:
+            return
         try:
             problem = self.task.draw_predictions(self.predict, self.folder.predictions)
         except OSError as error:

@@ -16,7 +16,7 @@ from glueball.backend.torch.ops.arguments import shareable
 from glueball.errors import BackendError
 
 if TYPE_CHECKING:
-    from glueball.backend.base import Array, StepOptions, TrainingStep
+    from glueball.backend.base import Array, Launch, ProcessGroup, StepOptions, TrainingStep
 
 
 class TorchBackend:
@@ -177,10 +177,22 @@ class TorchBackend:
             return None
         return f"this CPU has no {precision} instructions ({' or '.join(wanted)}): it would run many times slower"
 
-    def training_step(self, network: Any, graph: Any, options: StepOptions, device: str) -> TrainingStep:
+    def process_group(self, launch: Launch) -> ProcessGroup:
+        from glueball.backend.torch import processes
+
+        return processes.join(launch)
+
+    def local_processes(self, count: int) -> list[dict[str, str]]:
+        from glueball.backend.torch import processes
+
+        return processes.environments(count)
+
+    def training_step(
+        self, network: Any, graph: Any, options: StepOptions, device: str, group: ProcessGroup | None = None
+    ) -> TrainingStep:
         from glueball.backend.torch.step import TorchTrainingStep
 
-        return TorchTrainingStep(self, network, graph, options, device)
+        return TorchTrainingStep(self, network, graph, options, device, group)
 
     def predictor(
         self, network: Any, *, device: str, precision: str = "float32", compile: bool = True

@@ -30,9 +30,11 @@ from glueball.backend.optimizers import assign_grad_req, check_state, ema_decay,
 from glueball.backend.torch import autograd
 from glueball.backend.torch.compat import compile_options
 from glueball.backend.torch.optimizers import TorchOptimizer
+from glueball.backend.torch.together import Together
 from glueball.errors import TrainingError
 
 if TYPE_CHECKING:
+    from glueball.backend.base import ProcessGroup
     from glueball.backend.torch.backend import TorchBackend
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,7 +43,15 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class TorchTrainingStep:
     """See ``glueball.backend.base.TrainingStep``."""
 
-    def __init__(self, backend: TorchBackend, network: Any, graph: Any, options: StepOptions, device: str) -> None:
+    def __init__(
+        self,
+        backend: TorchBackend,
+        network: Any,
+        graph: Any,
+        options: StepOptions,
+        device: str,
+        group: ProcessGroup | None = None,
+    ) -> None:
         self._backend = backend
         self._network = network
         self._graph = graph
@@ -63,19 +73,30 @@ class TorchTrainingStep:
         self._pending = 0
         self._is_updating = False
         self._scaler = LossScaler(options, self._device) if options.precision == "float16" else None
-        self._compilation = CompileChoice(self._run, options.compile and self._device.type != "cpu", self._device)
+        self._together = None if group is None else Together(group, options)
+        self._compilation = CompileChoice(
+            self._run,
+            options.compile and self._device.type != "cpu",
+            self._device,
+            None if self._together is None else self._together.agree,
+        )
 
-    def __call__(self, batch: Sequence[Any], learning_rate: float) -> StepOutput:
+    def __call__(self, batch: Sequence[Any], learning_rate: float, weight: float = 1.0) -> StepOutput:
         if self._optimizer is None:
             self._prepare(batch)
         arrays = tuple(self._on_device(value) for value in batch)
-        with self._training():
-            loss, *outputs = self._compilation(arrays)
-        self.mark("forward")
-        if self._scaler is not None:
-            self._scaler.scaled(loss).backward()
+        if self._together is None:
+            with self._training():
+                loss, *outputs = self._compilation(arrays)
         else:
-            loss.backward()
+            with self._training(), self._together.forward(weight):
+                loss, *outputs = self._compilation(arrays)
+        self.mark("forward")
+        scaled = loss if self._scaler is None else self._scaler.scaled(loss)
+        if self._together is None:
+            scaled.backward()
+        else:
+            self._together.backward(scaled, weight, reduce=self._pending + 1 >= self._options.accumulate)
         self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
@@ -88,6 +109,8 @@ class TorchTrainingStep:
     def flush(self, learning_rate: float) -> bool:
         if self._pending == 0:
             return False
+        if self._together is not None:
+            self._together.reduce()
         self._update(learning_rate)
         return True
 
@@ -154,9 +177,13 @@ class TorchTrainingStep:
                 for name, tensor in tensors.items():
                     state[f"{moment}/{name}"] = self._backend.numpy(tensor).copy()
             if self._pending:
+                if self._together is not None:
+                    self._together.reduce()
                 for name, parameter in self._optimizer.parameters.items():
                     if parameter.grad is not None:
                         state[f"gradient/{name}"] = self._backend.numpy(parameter.grad).copy()
+                if self._together is not None:
+                    self._together.spread(list(self._optimizer.parameters.values()))
         for name, average in self._averages.items():
             state[f"average/{name}"] = self._backend.numpy(average).copy()
         return state
@@ -193,6 +220,8 @@ class TorchTrainingStep:
                 if f"gradient/{name}" in state:
                     parameter.grad = torch.empty_like(parameter)
                     parameter.grad.copy_(torch.from_numpy(np.array(state[f"gradient/{name}"])))
+            if self._together is not None and self._pending:
+                self._together.spread(list(self._optimizer.parameters.values()))
             for name, average in self._averages.items():
                 average.copy_(torch.from_numpy(np.array(state[f"average/{name}"])))
         self._optimizer.set_count(self._updates)
@@ -256,6 +285,9 @@ class TorchTrainingStep:
             if treatment.trainable:
                 tensor.grad = None
                 trainable[name] = tensor
+        if self._together is not None:
+            tensors = {name: self._tensor(name) for name in self._treatments}
+            self._together.prepare(tensors, list(trainable.values()), self._modules)
         self._optimizer = TorchOptimizer(self._options.optimizer, trainable, self._treatments)
         if self._options.ema_decay is not None:
             for name in self._treatments:
@@ -376,6 +408,8 @@ class CompileChoice:
     """Runs a function eagerly until a trial has shown that its compiled form is faster on this model and machine."""
 
     UNDECIDED, EAGER, COMPILED = -1, 0, 1
+    # What rank 0 tells the others to do; the last one plus a choice ends the trial.
+    UNMEASURED, MEASURED_EAGER, MEASURED_COMPILED, SETTLED = 0, 1, 2, 10
 
     # Seconds of training before the trial: a run that ends sooner could not win back what compiling costs.
     PATIENCE = 5.0
@@ -386,9 +420,18 @@ class CompileChoice:
     # A gain below this is not worth a second way to round.
     NEEDED_GAIN = 1.05
 
-    def __init__(self, function: Callable[..., Any], enabled: bool, device: torch.device) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        enabled: bool,
+        device: torch.device,
+        agree: Callable[[int, bool], int] | None = None,
+    ) -> None:
         self._function = function
         self._device = device
+        # With other processes the clock of the first one decides for all: agree(code of rank 0, whether I failed).
+        self._agree = agree
+        self._failed = False
         self._compiled: Callable[..., Any] | None = None
         self._shapes: Any = None
         self._calls = 0
@@ -410,28 +453,60 @@ class CompileChoice:
             self._begin = time.perf_counter()
         if self._trial is None:
             due = self._calls >= self.FIRST_TRIAL and self._calls & (self._calls - 1) == 0
-            if not due or time.perf_counter() - self._begin < self.PATIENCE:
+            if not due or not self._same(time.perf_counter() - self._begin >= self.PATIENCE):
                 return self._function(*batch)
             self._trial, self._shapes = [], shapes
+        if self._agree is not None:
+            return self._try_together(batch, shapes == self._shapes, self._agree)
         if shapes != self._shapes:
             self._previous = None
             return self._function(*batch)
         return self._try(batch)
 
-    def _try(self, batch: tuple[Any, ...]) -> Any:
-        """One step of the trial: from the start of one call to that of the next is a whole step with its backward."""
+    def _same(self, own: bool) -> bool:
+        return own if self._agree is None else self._agree(int(own), False) == 1
+
+    def _try_together(self, batch: tuple[Any, ...], has_shape: bool, agree: Callable[[int, bool], int]) -> Any:
+        """One step of the trial in every process: what rank 0 measures and decides, all do."""
+        code = agree(self._next_of_trial() if has_shape else self.UNMEASURED, self._failed)
+        if code < 0 or code == self.SETTLED + self.EAGER:
+            self.choice = self.EAGER
+        elif code == self.SETTLED + self.COMPILED:
+            self.choice = self.COMPILED
+        wanted = code == self.SETTLED + self.COMPILED or code == self.MEASURED_COMPILED
+        if not has_shape or code == self.UNMEASURED:
+            self._previous = None
+        elif self.choice == self.UNDECIDED:
+            self._previous = ("compiled" if wanted else "eager", time.perf_counter())
+        return self._run_compiled(batch) if wanted and has_shape else self._function(*batch)
+
+    def _next_of_trial(self) -> int:
+        assert self._trial is not None
+        self._note_time()
+        eager = [seconds for kind, seconds in self._trial if kind == "eager"]
+        compiled = [seconds for kind, seconds in self._trial if kind == "compiled"]
+        if len(compiled) >= self.WARMUP + self.MEASURED:
+            return self.SETTLED + self._verdict(eager, compiled)
+        return self.MEASURED_EAGER if len(eager) < self.MEASURED else self.MEASURED_COMPILED
+
+    def _note_time(self) -> None:
         assert self._trial is not None
         self._synchronize()
         now = time.perf_counter()
         if self._previous is not None:
             self._trial.append((self._previous[0], now - self._previous[1]))
-        eager = [seconds for kind, seconds in self._trial if kind == "eager"]
-        compiled = [seconds for kind, seconds in self._trial if kind == "compiled"]
-        if len(compiled) >= self.WARMUP + self.MEASURED:
-            faster = min(compiled[self.WARMUP :]) * self.NEEDED_GAIN < min(eager)
-            self.choice = self.COMPILED if faster else self.EAGER
-            return self._run_compiled(batch) if faster else self._function(*batch)
-        kind = "eager" if len(eager) < self.MEASURED else "compiled"
+
+    def _verdict(self, eager: list[float], compiled: list[float]) -> int:
+        faster = min(compiled[self.WARMUP :]) * self.NEEDED_GAIN < min(eager)
+        return self.COMPILED if faster else self.EAGER
+
+    def _try(self, batch: tuple[Any, ...]) -> Any:
+        """One step of the trial: from the start of one call to that of the next is a whole step with its backward."""
+        code = self._next_of_trial()
+        if code >= self.SETTLED:
+            self.choice = code - self.SETTLED
+            return self._run_compiled(batch) if self.choice == self.COMPILED else self._function(*batch)
+        kind = "eager" if code == self.MEASURED_EAGER else "compiled"
         self._previous = (kind, time.perf_counter())
         return self._function(*batch) if kind == "eager" else self._run_compiled(batch)
 
@@ -445,7 +520,9 @@ class CompileChoice:
                 raise  # eagerly it would take more
             # What fails eagerly too is no matter of compiling, and its own error is the clearer one.
             result = self._function(*batch)
-            self.choice = self.EAGER
+            self._failed = True
+            if self._agree is None:
+                self.choice = self.EAGER
             first_line = str(error).strip().splitlines()[:1] or [""]
             warnings.warn(
                 f"The training step runs without torch.compile: {type(error).__name__}: {first_line[0]}",

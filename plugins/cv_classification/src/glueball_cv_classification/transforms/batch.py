@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from glueball.data.sharing import MIRROR
 from glueball.errors import DataError
 
 from .base import generator, within
@@ -72,6 +73,7 @@ class MixUp(BatchTransform):
     """``x = l x + (1 - l) x[::-1]``, labels likewise, with one ``l ~ Beta(alpha, alpha)`` for the batch
     (arXiv:1710.09412)."""
 
+    partner: ClassVar[str] = MIRROR
     classes: int = attrs.field(validator=within(1, 2**31))
     alpha: float = attrs.field(default=0.2, validator=within(0.0, 100.0))
     """0 mixes nothing."""
@@ -98,6 +100,7 @@ def _mixed(values: np.ndarray, share: float) -> np.ndarray:
 class CutMix(BatchTransform):
     """Pastes a rectangle of the partner; labels are shared by area (arXiv:1905.04899)."""
 
+    partner: ClassVar[str] = MIRROR
     classes: int = attrs.field(validator=within(1, 2**31))
     alpha: float = attrs.field(default=1.0, validator=within(0.0, 100.0))
     """Of the area's Beta distribution; 0 mixes nothing."""
@@ -126,6 +129,7 @@ class CutMix(BatchTransform):
 class MixUpOrCutMix(BatchTransform):
     """Either of the two for each batch, as recipes of vision transformers mix them."""
 
+    partner: ClassVar[str] = MIRROR
     classes: int = attrs.field(validator=within(1, 2**31))
     mixup_alpha: float = attrs.field(default=0.8, validator=within(0.0, 100.0))
     cutmix_alpha: float = attrs.field(default=1.0, validator=within(0.0, 100.0))
