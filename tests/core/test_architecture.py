@@ -46,7 +46,7 @@ ALLOWED = {
     "weights": LIGHT | {"weights", "backend", "catalog", "plugin", "archives", "files"},
     "named": CATALOG | {"backend"},
     "models": CATALOG | {"named", "backend", "weights", "nn"},
-    "testing": CATALOG | {"testing", "named", "models", "backend"},
+    "testing": CATALOG | {"testing", "named", "models", "backend", "weights"},
     "engine": CATALOG
     | {"engine", "named", "models", "backend", "nn", "loss", "ops", "autograd", "init", "seeding", "weights", "data"}
     | {"metrics", "files"},

@@ -413,7 +413,8 @@ def test_libraries_are_loaded_after_those_they_need(tmp_path: Path) -> None:
         path=(tmp_path,),
     )
     names, value = error_of(completed).strip().splitlines()
-    assert names == "libcublasLt.so.11 libcublas.so.11"
+    # A torch with CUDA beside it has libraries whose names serve both, such as libnccl.so.2.
+    assert [name for name in names.split() if "cublas" in name] == ["libcublasLt.so.11", "libcublas.so.11"]
     assert value == "42"
 
 
