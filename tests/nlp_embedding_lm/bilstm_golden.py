@@ -8,19 +8,18 @@ four files are committed.
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
+import golden_texts
 import numpy as np
+from golden_texts import CLASSES, FOLDER, VOCAB, WIDTH, texts
 
 import glueball
-from glueball import autograd, backend, loss
+from glueball import backend
 
-FOLDER = Path(__file__).parent / "golden"
+__all__ = ["FOLDER", "OPTIONS", "VARIANTS", "VOCAB", "build", "compute", "texts"]
 
-VOCAB, CLASSES = 23, 4
-OPTIONS = {"vocab_size": VOCAB, "embed_size": 8, "classes": CLASSES, "hidden_size": 5, "attention_units": 6}
+OPTIONS = {"vocab_size": VOCAB, "embed_size": WIDTH, "classes": CLASSES, "hidden_size": 5, "attention_units": 6}
 
 VARIANTS: dict[str, dict[str, Any]] = {"plain": {}, "hops": {"hops": 3}, "deep": {"num_layers": 2, "hops": 2}}
 
@@ -31,37 +30,11 @@ def build(variant: str) -> Any:
     return glueball.get_model("bilstm_attention", **OPTIONS, **VARIANTS[variant])
 
 
-def texts() -> tuple[np.ndarray, np.ndarray]:
-    """Token ids (6, 9) and lengths, from all to none."""
-    ids = np.random.default_rng(3).integers(0, VOCAB, (6, 9)).astype(np.int32)
-    return ids, np.array([9, 6, 4, 2, 1, 0], np.float32)
-
-
 def compute() -> dict[str, np.ndarray]:
-    """``variant/logits`` and ``variant/gradient/parameter`` of every variant, in inference mode (nothing dropped)."""
-    selected, results = backend.current(), {}
-    ids, lengths = (selected.array(array) for array in texts())
-    labels = selected.array(np.array([0, 1, 2, 3, 0, 1], np.float32))
-    for variant in VARIANTS:
-        network = build(variant)
-        with autograd.record(train_mode=False):
-            logits = network(ids, lengths)
-            losses = loss.SoftmaxCrossEntropyLoss()(logits, labels)
-        autograd.backward(losses)
-        results[f"{variant}/logits"] = selected.numpy(logits)
-        for name, parameter in selected.parameters(network).items():
-            results[f"{variant}/gradient/{name}"] = selected.numpy(parameter.grad())
-    return results
-
-
-def main() -> None:
-    name = backend.current().name
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **compute())  # type: ignore[arg-type]
-    (FOLDER / f"bilstm_{name}.npz").write_bytes(buffer.getvalue())
-    build("deep").save_parameters(FOLDER / f"bilstm_{name}.params")
-    print(f"{len(buffer.getvalue()):,} bytes")
+    """``golden_texts.computed`` of every variant."""
+    return golden_texts.computed(build, VARIANTS)
 
 
 if __name__ == "__main__":
-    main()
+    golden_texts.write(f"bilstm_{backend.current().name}", compute())
+    build("deep").save_parameters(FOLDER / f"bilstm_{backend.current().name}.params")

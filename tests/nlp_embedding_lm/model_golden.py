@@ -8,18 +8,16 @@ Weights come from Glueball's initialisers, which give both backends the same num
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
+import golden_texts
 import numpy as np
+from golden_texts import CLASSES, FOLDER, VOCAB, WIDTH, texts
 
 import glueball
-from glueball import autograd, backend, loss
+from glueball import backend
 
-FOLDER = Path(__file__).parent / "golden"
-
-VOCAB, WIDTH, CLASSES = 23, 8, 4
+__all__ = ["CLASSES", "FOLDER", "VARIANTS", "VOCAB", "WIDTH", "build", "compute", "texts"]
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
@@ -41,38 +39,10 @@ def build(variant: str) -> Any:
     return glueball.get_model(name, vocab_size=VOCAB, embed_size=WIDTH, classes=CLASSES, **options)
 
 
-def texts() -> tuple[np.ndarray, np.ndarray]:
-    """Token ids (6, 9) and lengths: full, shorter than the widest filter, of one word, and empty."""
-    ids = np.random.default_rng(3).integers(0, VOCAB, (6, 9)).astype(np.int32)
-    return ids, np.array([9, 6, 4, 2, 1, 0], np.float32)
-
-
 def compute() -> dict[str, np.ndarray]:
-    """``variant/logits`` and ``variant/gradient/parameter`` of every variant, in inference mode (nothing dropped)."""
-    selected, results = backend.current(), {}
-    ids, lengths = (selected.array(array) for array in texts())
-    labels = selected.array(np.array([0, 1, 2, 3, 0, 1], np.float32))
-    for variant in VARIANTS:
-        network = build(variant)
-        with autograd.record(train_mode=False):
-            logits = network(ids, lengths)
-            losses = loss.SoftmaxCrossEntropyLoss()(logits, labels)
-        autograd.backward(losses)
-        results[f"{variant}/logits"] = selected.numpy(logits)
-        for name, parameter in selected.parameters(network).items():
-            if parameter.grad_req != "null":
-                results[f"{variant}/gradient/{name}"] = selected.numpy(parameter.grad())
-    return results
-
-
-def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **compute())
-    path = FOLDER / f"{backend.current().name}.npz"
-    path.write_bytes(buffer.getvalue())
-    print(f"{path}: {len(buffer.getvalue()):,} bytes")
+    """``golden_texts.computed`` of every variant."""
+    return golden_texts.computed(build, VARIANTS)
 
 
 if __name__ == "__main__":
-    main()
+    golden_texts.write(backend.current().name, compute())
