@@ -102,7 +102,7 @@ def draw(random: Random, families: Sequence[str], supports: Mapping[str, str | N
     features += [f"schedule {name}"] + (["warm-up"] if warmup else [])
     _draw_family(random, family, changes, features)
     precision = _draw_precision(random, changes, features, supports)
-    folds = random.choice((2, 3)) if random.random() < 0.15 and "bad numbers" not in features else None
+    folds = random.choice((2, 3)) if random.random() < 0.2 and "bad numbers" not in features else None
     if folds:
         features.append("cross-validation")
         changes["epochs"] = min(2, changes["epochs"])
@@ -167,24 +167,28 @@ def _draw_precision(
         features.append("bfloat16")
     elif 0.15 <= chance < 0.3:
         reason = supports.get("float16", "")
-        if reason is None or "instructions" in reason:
+        # PyTorch computes it without them, except for recurrent layers.
+        if reason is None or ("instructions" in reason and "bilstm_attention" not in features):
             changes["precision"] = "float16"
             features.append("loss scaling")
             return None if reason is None else "float16"
     return None
 
 
-def draw_plan(random: Random, counts: Sequence[Sequence[Any]], seconds: float, tries: int) -> dict[str, Any]:
+def draw_plan(
+    random: Random, counts: Sequence[Sequence[Any]], seconds: float, tries: int, is_new: bool
+) -> dict[str, Any]:
     """Where a process is to die: at a moment that the run passes, each phase as likely as any other, or at any time.
 
     Args:
         counts: [phase, label, how often] of the run that was not killed.
         seconds: how long that took.
         tries: how often this run has been killed: the later, the less is left of it.
+        is_new: there is no checkpoint yet, so that it will begin with the first step.
     """
     if random.random() < 0.3:
-        return {"after": random.uniform(0.0, 1.05 * seconds / (1 + 0.3 * tries))}
+        return {"after": random.uniform(0.0, seconds / (1 + 0.3 * tries))}
     present = [phase for phase in PHASES if any(item[0] == phase for item in counts)]
-    phase = random.choice(present)
+    phase = random.choice([phase for phase in present if is_new or phase != "first step"])
     _, label, often = random.choice([item for item in counts if item[0] == phase])
-    return {"plan": [phase, label, random.randint(1, max(1, often // (1 + tries)))]}
+    return {"plan": [phase, label, random.randint(1, max(1, often // (1 + tries) ** 2))]}

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 HERE = Path(__file__).resolve().parent
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's would start threads when it is imported, and this process forks
 sys.path[:0] = [str(HERE), str(HERE.parent / "core"), str(HERE.parents[1] / "benchmarks")]
 
 import report  # type: ignore[import-not-found] # noqa: E402 - found by the path above
@@ -32,7 +33,7 @@ from resume_moments import PHASES  # noqa: E402
 from resume_server import Server  # noqa: E402
 
 FAMILIES = ("points", "pictures", "texts")
-MOST_KILLS = 6
+MOST_KILLS = 8
 """Of one run; then it is left to end."""
 
 
@@ -73,21 +74,24 @@ def trial(number: int, seed: int, servers: Sequence[Server], folder: Path, total
     whole = first.run(**job, out=str(straight), changes={**drawn.changes, **drawn.loading()}, options=options)
     name = f"run {number} ({', '.join(drawn.features)})"
     if "error" in whole:
+        totals.runs += 1
         totals.problems.append(f"{name} failed in peace: {whole['error']}\n{whole.get('traceback', '')}")
         return
-    wanted, kills, loading = random.randint(1, MOST_KILLS), 0, drawn.loading()
-    for attempt in range(4 * MOST_KILLS):
+    wanted, kills, loading = random.randint(2, MOST_KILLS), 0, drawn.loading()
+    for attempt in range(2 * MOST_KILLS):
         if attempt and random.random() < 0.5:
             before, loading = loading, resume_draws.draw_loading(random)
             totals.changes_of_loading += loading != before
         death = {}
-        if kills < wanted and attempt < 3 * MOST_KILLS:
-            death = resume_draws.draw_plan(random, whole["counts"], whole["seconds"], kills)
+        if kills < wanted and attempt < 2 * MOST_KILLS - 1:
+            is_new = not any(killed.rglob("checkpoints/*-epoch-*"))
+            death = resume_draws.draw_plan(random, whole["counts"], whole["seconds"], kills, is_new)
         server = servers[random.randrange(2)]
         reply = server.run(
             **job, **death, out=str(killed), changes={**drawn.changes, **loading}, options={**options, "resume": True}
         )
         if "error" in reply:
+            totals.runs += 1
             totals.problems.append(
                 f"{name} failed when resumed after {kills} kills: {reply['error']}\n{reply.get('traceback', '')}"
             )
@@ -123,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, help="a .json for the figures; the table goes into the .md beside it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=int, default=240, help="how many configurations are drawn (default: 240)")
+    parser.add_argument("--runs", type=int, default=260, help="how many configurations are drawn (default: 260)")
     parser.add_argument("--first", type=int, default=0, help="the first of them, to repeat one")
     parser.add_argument("--saving-kills", type=int, default=1000, help="kills during saving alone (default: 1000)")
     parser.add_argument("--keep", type=Path, help="a folder for everything, which is then left there")
