@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Subcommand -> (its module, its line in the overview)."""
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_LOST = 3  # whoever started several processes looks for the cause in the one that ended otherwise
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,13 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``glueball`` and returns its exit status.
 
     0: done. 1: done, and the answer is no (a check failed, no backend works). 2: could not be done; the reason is on
-    standard error as a sentence. 130: interrupted. A subcommand may return others (143 after SIGTERM).
+    standard error as a sentence. 3: another process of the run has ended. 130: interrupted. A subcommand may return
+    others (143 after SIGTERM).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A class named in letters that the terminal lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
-    from glueball.errors import GlueballError
+    from glueball.errors import GlueballError, LostProcessError
 
     words = list(sys.argv[1:] if argv is None else argv)
     command = _asked_command(words)
@@ -117,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _exit_on_sigterm():
             parser = build_parser(command)
             arguments = parser.parse_args(words)
+            arguments.command_line = words
             if arguments.command is None:
                 parser.print_help()
                 return 0
@@ -124,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = int(importlib.import_module(COMMANDS[command][0]).run(arguments))
             sys.stdout.flush()
         return status
+    except LostProcessError as error:
+        print(f"glueball: {error}", file=sys.stderr)
+        return EXIT_LOST
     except GlueballError as error:
         print(f"glueball: {error}", file=sys.stderr)
         return 2

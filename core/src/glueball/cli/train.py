@@ -19,6 +19,7 @@ _EPILOG = """examples:
   glueball train digits --epochs 20 --set learning_rate=0.2 --set optimizer.momentum=0.8
   glueball train image-folder --data pictures/ --model resnet18_v1b --out runs/mine
   glueball train --resume --out runs/mine
+  glueball train digits --processes 2
   glueball train image-folder --data pictures/ --folds 10 --out runs/folds
   glueball train image-folder --help      (with the options of that recipe)
 """
@@ -56,6 +57,12 @@ def add_parser(subparsers: Any) -> None:
         help="cross-validate: train once for each of N folds of the data, held out in turn",
     )
     run.add_argument("--device", help="cpu, cuda:0, ... (default: the best one)")
+    run.add_argument(
+        "--processes",
+        metavar="N",
+        type=int,
+        help="train in N processes of this machine, with the numbers of one (a GPU for each, if there are any)",
+    )
     run.add_argument("--no-compile", dest="compile", action="store_false", help="run the training step eagerly")
     run.add_argument(
         "--profile", action="store_true", help="time the parts of each step (slower, with the same numbers)"
@@ -150,6 +157,7 @@ def build_recipe(arguments: argparse.Namespace) -> Recipe:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains, or resumes, and says where the results are; the exit status is 1 where bad numbers ended the run."""
+    from glueball.cli import processes
     from glueball.engine.trainer import Trainer
     from glueball.errors import OptionError
 
@@ -158,6 +166,8 @@ def run(arguments: argparse.Namespace) -> int:
             "--out names the folder of the run. Received: an empty text. Name a folder, or leave --out out."
         )
     recipe = build_recipe(arguments)
+    if processes.are_to_be_started(arguments.processes):
+        return processes.start(arguments.processes, arguments.command_line)
     settings = {
         name: getattr(arguments, name)
         for name in ("out", "device", "resume", "overwrite", "allow_changes", "quiet", "compile")
@@ -171,6 +181,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _cross_validate(recipe, folds, settings, arguments)
     trainer = Trainer(recipe, profile=arguments.profile, **settings)
     result = trainer.fit()
+    if trainer.rank > 0:
+        return 1 if result.ended == "bad numbers" else 0
     if arguments.json:
         print(json_line(_plain(result)))
     elif not arguments.quiet:
@@ -193,6 +205,8 @@ def _cross_validate(recipe: Recipe, folds: int, settings: Mapping[str, Any], arg
     from glueball.engine.cross_validation import cross_validate, finite, plain
 
     result = cross_validate(recipe, folds, **settings)
+    if result.rank > 0:
+        return 0 if result.n == len(result.folds) else 1
     if arguments.json:
         described = {
             "folds": [plain(item) for item in result.folds],

@@ -24,6 +24,7 @@ from typing import Any
 import attrs
 
 from glueball.engine import specification, writing
+from glueball.engine.ranks import Ranks
 from glueball.engine.recipe import Recipe
 from glueball.engine.run_folder import RunFolder
 from glueball.engine.signals import SignalGuard, StopRequest, end_process
@@ -70,6 +71,8 @@ class CrossValidationResult:
     """How many folds trained to their end."""
     seconds: float
     out: Path
+    rank: int = 0
+    """The number of this process among those that trained together."""
 
 
 def cross_validate(
@@ -106,13 +109,17 @@ def cross_validate(
     """
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise OptionError(f"A cross-validation needs at least 2 folds. Received: {folds!r}.")
-    run = _CrossValidation(recipe, folds, RunFolder(Path("runs") / recipe.name if out is None else out))
+    from glueball import backend
+
+    ranks = Ranks.join(backend.current())
+    path = Path("runs") / recipe.name if out is None else out
+    run = _CrossValidation(recipe, folds, ranks.folder(path), ranks)
     run.settings = {
         "device": device,
         "resume": resume,
         "overwrite": overwrite,
         "allow_changes": allow_changes,
-        "quiet": quiet,
+        "quiet": quiet or not ranks.is_first,
         "compile": compile,
     }
     return run.fit()
@@ -134,8 +141,9 @@ class _CrossValidation:
 
     settings: dict[str, Any]
 
-    def __init__(self, recipe: Recipe, folds: int, folder: RunFolder) -> None:
+    def __init__(self, recipe: Recipe, folds: int, folder: RunFolder, ranks: Ranks) -> None:
         self.recipe, self.folds, self.folder = recipe, folds, folder
+        self._ranks = ranks
         self.results: dict[int, FoldResult] = {}
         self.changes: list[dict[str, Any]] = []
         self._is_ours = False
@@ -145,11 +153,11 @@ class _CrossValidation:
     # ------------------------------------------------------------------------------------------------------------------
 
     def fit(self) -> CrossValidationResult:
-        guard = SignalGuard()
+        guard = self._ranks.signal_guard()
         stop: int | None = None
         self.folder.open(resume=self.settings["resume"], overwrite=self.settings["overwrite"])
         try:
-            with guard, self._explained_failures():
+            with guard, self._ranks.telling_failures(), self._explained_failures():
                 try:
                     self._run(guard)
                 except StopRequest as request:
@@ -167,7 +175,7 @@ class _CrossValidation:
         from tqdm import tqdm
 
         if self.settings["resume"]:
-            self._take_up()
+            self._take_up_together()
         recipes = self._fold_recipes(guard)
         if self.recipe.patience is not None:
             self._say(
@@ -185,6 +193,7 @@ class _CrossValidation:
                 if number in self.results:
                     continue
                 guard.check()
+                self._ranks.agree_to_stop(guard, at_last=True)
                 self._say(f"Fold {number} of {self.folds}")
                 result = self._train(number, recipe)
                 self.results[number] = result
@@ -221,6 +230,17 @@ class _CrossValidation:
     # ------------------------------------------------------------------------------------------------------------------
     # The folder
     # ------------------------------------------------------------------------------------------------------------------
+
+    def _take_up_together(self) -> None:
+        """``_take_up`` in the process that has the folder, and what it found for all."""
+
+        def take_up() -> dict[str, Any]:
+            self._take_up()
+            return {"changes": self.changes, "results": [plain(self.results[fold]) for fold in sorted(self.results)]}
+
+        found = self._ranks.lead(take_up)
+        self.changes = list(found["changes"])
+        self.results = {item["fold"]: _restored(item, self.folder) for item in found["results"]}
 
     def _take_up(self) -> None:
         """Finds what is there to go on with; writes nothing."""
@@ -307,6 +327,7 @@ class _CrossValidation:
             n=len(whole),
             seconds=sum(item.seconds for item in folds),
             out=self.folder.path,
+            rank=self._ranks.rank,
         )
 
     def _say(self, message: str) -> None:

@@ -156,6 +156,11 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------------------
 
     @property
+    def rank(self) -> int:
+        """The number of this process among those that train together; 0, the first one, alone writes and speaks."""
+        return self._ranks.rank
+
+    @property
     def network(self) -> Any:
         """The network that is trained, or was."""
         if self._network is None:
