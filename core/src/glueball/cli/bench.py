@@ -267,7 +267,7 @@ def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from glueball.cli.bench_chart import Circle, draw
 
     current = catalog.current()
-    families = {usable_name(current, entry): _family(entry) for entry in current.entries("model")}
+    families = {usable_name(current, entry): family(entry) for entry in current.entries("model")}
     good = [row for row in rows if "error" not in row]
     shown = [row for row in good if row["published"] is not None and row["memory"]]
     if not shown:
@@ -295,6 +295,6 @@ def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         note(f"not in the figure, because no accuracy is published with their weights: {', '.join(missing)}.")
 
 
-def _family(entry: Entry) -> str:
+def family(entry: Entry) -> str:
     """The module that the model is written in, which holds one architecture."""
     return entry.target.partition(":")[0].rpartition(".")[2]
