@@ -16,12 +16,14 @@ import pytest
 
 from glueball.archives import ZipArchive, tar_files
 from glueball.data.folders import ImageListDataset
+from glueball.data.idx import parse_idx
 from glueball.data.recordfile import Header, ImageRecordDataset, RecordWriter, pack
 from glueball.engine.checkpoint import Checkpoint, CheckpointFolder, _digest, load_checkpoint
 from glueball.engine.load import read_description
 from glueball.engine.run_folder import RunFolder
-from glueball.errors import CheckpointError, DataError, DownloadError, OptionError
+from glueball.errors import CheckpointError, DataError, DownloadError, OptionError, WeightsError
 from glueball.weights.archives import extract_member
+from glueball.weights.safetensors_file import parse_safetensors
 
 DEEP = "[" * 100_000
 
@@ -50,6 +52,19 @@ def test_record_labels_that_are_no_numbers_of_classes(tmp_path: Path, label: flo
         writer.write(pack(Header(label), b""))
     with pytest.raises(DataError, match="is no class"):
         ImageRecordDataset(tmp_path / "a.rec").labels()
+
+
+def test_an_empty_idx_array_of_endless_axes() -> None:
+    content = b"\0\0\x0e\4" + b"\xff\xff\xff\xff" * 3 + bytes(4)
+    with pytest.raises(DataError, match="NumPy cannot hold"):
+        parse_idx(content)
+
+
+def test_a_name_that_no_other_program_can_write() -> None:
+    header = json.dumps({"\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + b"x"
+    with pytest.raises(WeightsError, match="half a surrogate pair"):
+        parse_safetensors(memoryview(bytearray(content)), "x.safetensors")
 
 
 @pytest.mark.parametrize("nested", [DEEP, '{"a":' * 100_000])

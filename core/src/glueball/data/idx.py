@@ -92,7 +92,11 @@ def _parse(source: io.BytesIO | _Gzip, limit: int, name: str) -> np.ndarray:
         source.finish()
     elif source.read(1):
         raise DataError(f"{name}: there are more values than the header's shape {shape} says.")
-    return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    except ValueError as error:
+        # An axis of length 0 leaves the others free to be anything.
+        raise DataError(f"{name}: the header announces shape {shape}, which NumPy cannot hold ({error}).") from error
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:

@@ -205,23 +205,16 @@ def fetch(title: str, sources: Sequence[Source], folder: Path, searched: Sequenc
         DownloadError: the network is off (GLUEBALL_OFFLINE), a file could not be fetched, or has another hash; the
             message says where it was looked for, which file with which hash belongs where, and what else would do.
     """
-    from glueball.weights.download import download, is_offline
-    from glueball.weights.hashing import file_hash
+    from glueball.weights.download import download_verified, is_offline
 
     paths = []
     for source in sources:
         target = folder / source.file
-        # The name under which a download is not yet trusted; it is renamed when its hash is right.
-        fetched = target.with_name(f".{source.file}.download")
         try:
             if not target.is_file():
                 if is_offline():
                     raise DownloadError("GLUEBALL_OFFLINE is set")
-                download(source.url, fetched)
-                if (received := file_hash(fetched, source.sha1)) != source.sha1:
-                    fetched.unlink()
-                    raise DownloadError(f"{source.url} sent a file with the hash {received}, which is another file")
-                os.replace(fetched, target)
+                download_verified(source.url, target, source.sha1)
         except OSError as error:
             raise DownloadError(missing(title, sources, folder, searched, hint, str(error))) from error
         paths.append(target)

@@ -502,24 +502,13 @@ def fetch(title: str, source: Source, folder: Path, searched: Sequence[Path], hi
         DownloadError: the network is off (GLUEBALL_OFFLINE), the file could not be fetched, or has another hash; the
             message says where it was looked for, which file with which hash belongs where, and what else would do.
     """
-    from glueball.weights.download import download, is_offline
-    from glueball.weights.hashing import file_hash
-    from glueball.weights.locking import locked
+    from glueball.weights.download import download_verified, is_offline
 
     target = folder / source.file
-    # The name under which a download is not yet trusted; it is renamed when its hash is right.
-    fetched = target.with_name(f".{source.file}.download")
     try:
         if is_offline():
             raise DownloadError("GLUEBALL_OFFLINE is set")
-        with locked(target.with_name(f".{source.file}.lock")):
-            # Another process may have fetched it while this one waited.
-            if not target.is_file():
-                download(source.url, fetched)
-                if (received := file_hash(fetched, source.sha1)) != source.sha1:
-                    fetched.unlink()
-                    raise DownloadError(f"{source.url} sent a file with the hash {received}, which is another file")
-                os.replace(fetched, target)
+        download_verified(source.url, target, source.sha1)
     except OSError as error:
         raise DownloadError(missing(title, source, folder, searched, hint, str(error))) from error
     return target

@@ -14,9 +14,8 @@ from pathlib import Path
 import attrs
 
 from glueball.errors import DownloadError
-from glueball.weights.download import OFFLINE_VARIABLE, download, is_offline
+from glueball.weights.download import OFFLINE_VARIABLE, download_verified, is_offline
 from glueball.weights.hashing import VerifiedFiles, file_hash
-from glueball.weights.locking import locked
 from glueball.weights.store import home
 
 logger = logging.getLogger(__name__)
@@ -101,19 +100,8 @@ def fetch(title: str, wanted: OfficialFile, searched: list[Path], hint: str = ""
         raise DownloadError(f"{missing} {OFFLINE_VARIABLE} is set: nothing is downloaded.")
     if not wanted.url:
         raise DownloadError(missing)
-    fetched = target.with_name(f".{target.name}.download")
     try:
-        with locked(target.with_name(f".{target.name}.lock")):
-            # Another process may have fetched it while this one waited.
-            found = find(wanted, searched)
-            if found is not None:
-                return found
-            download(wanted.url, fetched)
-            received = file_hash(fetched, wanted.sha1)
-            if received != wanted.sha1:
-                fetched.unlink()
-                raise DownloadError(f"{wanted.url} sent another file (SHA-1 {received}), which was removed.")
-            os.replace(fetched, target)
+        download_verified(wanted.url, target, wanted.sha1)
     except OSError as error:  # DownloadError is one
         raise DownloadError(f"{missing} Downloading failed: {error}") from error
     return target
