@@ -16,6 +16,7 @@ memory that is shared with the parent, and the rest of the block goes on behind 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import mmap
@@ -153,8 +154,9 @@ def _child(target: Target, seed: int, start: int, stop: int, shared: mmap.mmap, 
     quiet_warnings()
     arm()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    found: list[str] = []
-    accepted = rejected = 0
+    # A crash is told by the parent, in a line.
+    faulthandler.disable()
+    found = accepted = rejected = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_fast_folder()) as name:
         folder = Path(name)
         for parts in target.mutation.corpus:
@@ -176,8 +178,11 @@ def _child(target: Target, seed: int, start: int, stop: int, shared: mmap.mmap, 
                 base += grown // 1024
                 problem = problem or f"the resident memory grew by {grown:,} bytes for an input of {size:,} bytes"
             if problem:
-                found.append(save(target, seed, index, parts, problem, failures))
-                if len(found) >= MOST_FAILURES:
+                found += 1
+                # At once: a crash later in the block must not take it along.
+                line = save(target, seed, index, parts, problem, failures)
+                os.write(report, json.dumps({"failure": line}).encode() + b"\n")
+                if found >= MOST_FAILURES:
                     break
             elif is_accepted:
                 accepted += 1
@@ -185,8 +190,7 @@ def _child(target: Target, seed: int, start: int, stop: int, shared: mmap.mmap, 
                 rejected += 1
         else:
             index = stop - 1
-    content = {"stop": index + 1, "accepted": accepted, "rejected": rejected, "failures": found}
-    os.write(report, json.dumps(content).encode())
+    os.write(report, json.dumps({"stop": index + 1, "accepted": accepted, "rejected": rejected}).encode() + b"\n")
 
 
 def _fast_folder() -> str | None:
@@ -220,11 +224,12 @@ def run_block(target: Target, seed: int, start: int, stop: int, failures: Path) 
         while piece := os.read(source, 1 << 16):
             content += piece
         os.close(source)
-        if content:
-            result = json.loads(content)
+        lines = [json.loads(line) for line in content.splitlines()]
+        totals.failures += [line["failure"] for line in lines if "failure" in line]
+        result = next((line for line in lines if "stop" in line), None)
+        if result is not None:
             totals.accepted += result["accepted"]
             totals.rejected += result["rejected"]
-            totals.failures += result["failures"]
             totals.inputs += result["stop"] - start
             start = stop
         else:

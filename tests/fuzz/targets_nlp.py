@@ -10,6 +10,7 @@ import json
 import pickle
 import random
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -364,11 +365,21 @@ def _vocabulary() -> Target:
 
 
 @functools.cache
-def _pieces(model_type: str) -> bytes:
-    import sentencepiece
-
+def _pieces(model_type: str, rules: str = "") -> bytes:
+    """A trained model; ``rules`` are lines of its own for normalising, as the program takes them."""
     sentences = ["the film is strangely unmoving", "a really good cast", "strange moments, strange film"] * 5
     model = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
+        file.write(rules)
+        file.flush()
+        options = {"normalization_rule_tsv": file.name} if rules else {"normalization_rule_name": "identity"}
+        _train(sentences, model, model_type, options)
+    return model.getvalue()
+
+
+def _train(sentences: list[str], model: io.BytesIO, model_type: str, options: dict[str, str]) -> None:
+    import sentencepiece
+
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
         model_writer=model,
@@ -377,9 +388,8 @@ def _pieces(model_type: str) -> bytes:
         num_threads=1,
         hard_vocab_limit=False,
         vocab_size=40,
-        normalization_rule_name="identity",
+        **options,
     )
-    return model.getvalue()
 
 
 def _read_pieces(parts: Parts, folder: Path) -> None:
@@ -395,6 +405,8 @@ def _read_pieces(parts: Parts, folder: Path) -> None:
 
 def _sentencepiece() -> Target:
     corpus = [(_pieces(kind),) for kind in ("unigram", "bpe", "char")]
+    # With a table of its own for normalising, which is a trie whose places lead anywhere when damaged.
+    corpus += [(_pieces("unigram", "FF21\t41\n41 300\tC0\n61\t62\n"),)] * 2
     tokens = [
         b"\n\x0e\n",
         b"\x15\0\0\0\0",
