@@ -224,6 +224,7 @@ class TestTexts:
             "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,)}",
             "{'descr': '<U536870911', 'fortran_order': False, 'shape': (2,)}",
             "{'descr': '<U1', 'fortran_order': False, 'shape': (-2,)}",
+            "{'descr': '<U1000000000', 'fortran_order': False, 'shape': (2,)}",
             "{'descr': '<U1', 'fortran_order': False, 'shape': (2L,",
             "((((((((((((((((",
         ],

@@ -46,8 +46,9 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[A
     # NumPy reads the header by Python's own parser, with a second try for what Python 2 wrote.
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, KeyError) as error:
         raise DataError(f"{name} is no .npy file: its header cannot be read ({error}).") from error
-    if not all(type(length) is int and length >= 0 for length in shape):
-        raise DataError(f"{name} is no .npy file: it announces the shape {shape}.")
+    # NumPy 1 counts the bytes of endless strings in 32 bits, and comes to less than nothing.
+    if not all(type(length) is int and length >= 0 for length in shape) or dtype.itemsize < 0:
+        raise DataError(f"{name} is no .npy file: it announces the shape {shape} of {dtype.kind} strings or numbers.")
     if is_fortran and len(shape) > 1:
         raise DataError(f"{name} is in column-major order, expected row-major. Save it by numpy.ascontiguousarray.")
     return shape, dtype
