@@ -30,7 +30,9 @@ def add_parser(subparsers: Any) -> None:
     )
     check.add_argument("names", nargs="*", metavar="PLUGIN", help="which to check; all by default")
     check.add_argument(
-        "--build", action="store_true", help="also build, run, save and load everything at a tiny size (takes minutes)"
+        "--build",
+        action="store_true",
+        help="also build, run, save and load everything at a tiny size (takes minutes; downloads nothing)",
     )
     check.add_argument("--json", action="store_true", help="print JSON")
 
