@@ -41,6 +41,12 @@ def test_lines_of_a_list_with_different_numbers_of_labels(tmp_path: Path) -> Non
         ImageListDataset(write(tmp_path / "a.lst", "0\t1\t2\ta.jpg\n1\t0\tb.jpg\n"))
 
 
+@pytest.mark.parametrize("label", ["1e39", "-1e400", "nan", "inf"])
+def test_labels_of_a_list_that_are_not_finite(tmp_path: Path, label: str) -> None:
+    with pytest.raises(DataError, match=r"line 1: expected number, label \(finite\) and path"):
+        ImageListDataset(write(tmp_path / "a.lst", f"0\t{label}\ta.jpg\n"))
+
+
 def test_labels_of_thousands_of_digits_are_names(tmp_path: Path) -> None:
     data = ImageListDataset(write(tmp_path / "a.csv", f"path,label\na.jpg,{'9' * 5000}\nb.jpg,1\n"))
     assert data.classes == ["1", "9" * 5000]

@@ -191,12 +191,13 @@ class ImageListDataset(ImageFileDataset):
                 continue
             words = line.split("\t")
             try:
-                values = np.array([float(word) for word in words[1:-1]], np.float32)
+                with np.errstate(over="ignore"):
+                    values = np.array([float(word) for word in words[1:-1]]).astype(np.float32)
             except ValueError:
                 values = np.empty(0, np.float32)
-            if len(values) == 0 or not words[-1].strip():
+            if len(values) == 0 or not np.isfinite(values).all() or not words[-1].strip():
                 raise DataError(
-                    f"{self.path}, line {number}: expected number, label and path, separated by tabs. "
+                    f"{self.path}, line {number}: expected number, label (finite) and path, separated by tabs. "
                     f"Received: {line[:80]!r}."
                 )
             single = len(values) == 1
