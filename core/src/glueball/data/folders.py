@@ -197,8 +197,8 @@ class ImageListDataset(ImageFileDataset):
                 values = np.empty(0, np.float32)
             if len(values) == 0 or not np.isfinite(values).all() or not words[-1].strip():
                 raise DataError(
-                    f"{self.path}, line {number}: expected number, label (finite) and path, separated by tabs. "
-                    f"Received: {line[:80]!r}."
+                    f"{self.path}, line {number}: expected number, label and path, separated by tabs, and finite "
+                    f"labels. Received: {line[:80]!r}."
                 )
             single = len(values) == 1
             whole = single and float(values[0]).is_integer()
