@@ -368,8 +368,11 @@ class _Run:
                 # To the terminal over there; a signal would end ssh alone.
                 item.process.stdin.write(b"\x03")
                 item.process.stdin.flush()
-            else:
+            elif number == signal.SIGKILL:
                 os.killpg(item.process.pid, number)
+            else:
+                # Not to its group: workers that load data must live until the process that trains has saved.
+                item.process.send_signal(number)
 
     def _pass_on(self, name: str, stream: IO[bytes], target: IO[str]) -> None:
         for line in stream:

@@ -30,8 +30,6 @@ class MXNetBackend:
     def __init__(self) -> None:
         self._seed = 0
         self._draws = 0
-        # Processes that train together draw different numbers from one seed; checkpoints hold what they share.
-        self.stream = 0
 
     @property
     def nn(self) -> ModuleType:
@@ -80,7 +78,11 @@ class MXNetBackend:
             return array
         if array.dtype == _BFLOAT16:
             array = mx.nd.cast(array, dtype="float32")
-        return array.asnumpy()
+        try:
+            return array.asnumpy()
+        except mx.MXNetError as error:
+            _explain_loss(error)
+            raise
 
     def synchronize(self, device: str | None = None) -> None:
         mx.nd.waitall()
@@ -136,7 +138,7 @@ class MXNetBackend:
 
     def _stream_seed(self) -> int:
         # SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-        mixed = (self._seed * _GOLDEN_GAMMA + self._draws + 1 + (self.stream << 48)) * _GOLDEN_GAMMA & _MASK
+        mixed = (self._seed * _GOLDEN_GAMMA + self._draws + 1) * _GOLDEN_GAMMA & _MASK
         mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
         mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _MASK
         return (mixed ^ (mixed >> 31)) & 0x7FFFFFFF
@@ -220,6 +222,14 @@ class MXNetBackend:
 
 # MXNet's stand-in for a dtype that NumPy lacks.
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+
+
+def _explain_loss(error: Exception) -> None:
+    """Raises LostProcessError where an operation failed because another process has ended, as Horovod's do."""
+    if "Horovod has been shut down" in str(error):
+        from glueball.backend.mxnet import processes
+
+        processes.raise_lost(error)
 
 
 def _to_bfloat16(array: Any) -> Any:

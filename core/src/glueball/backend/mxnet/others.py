@@ -45,7 +45,6 @@ class Others:
         self._kept: list[Any] | None = None
         self._average: FlatState | None = None
         self._weight = 0.0
-        backend.stream = group.rank
         parameters = backend.parameters(network)
         self._take_first_weights(backend, network, parameters)
         running = [parameter for parameter in parameters.values() if not parameter._differentiable]

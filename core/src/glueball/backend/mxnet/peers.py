@@ -189,7 +189,8 @@ class Peers:
         if leaving:
             self._tell_all(_DONE, b"")
             # Messages pass through process 0, so it must not leave before the others.
-            self._all_left.wait()
+            if self._sockets:
+                self._all_left.wait()
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
         self._thread.join(1.0)

@@ -36,7 +36,7 @@ from glueball.backend.mxnet import roles
 from glueball.backend.mxnet.graphs import last_line
 from glueball.backend.mxnet.optimizers import FlatState
 from glueball.backend.mxnet.peers import Peers
-from glueball.errors import BackendError, OptionError, TrainingError
+from glueball.errors import BackendError, LostProcessError, OptionError, TrainingError
 
 logger = logging.getLogger("glueball.backend")
 
@@ -132,7 +132,7 @@ class _Job:
             return
         self._left = True
         error = getattr(sys, "last_value", None)  # what ended the program, if it was an exception that nobody caught
-        if error is not None:
+        if isinstance(error, Exception):
             self.fail(f"{type(error).__name__}: {error}")
             return
         self.peers.close()
@@ -165,6 +165,15 @@ def process_group(launch: Launch) -> MXNetProcessGroup:
         atexit.register(_job.leave)
     _job.peers.check()
     return MXNetProcessGroup(_job)
+
+
+def raise_lost(error: Exception) -> None:
+    """Raises LostProcessError for an error of Horovod, with what the connection to the others says of the cause."""
+    begin = time.monotonic()
+    while _job is not None and _job.peers.failure is None and time.monotonic() - begin < 2.0:
+        time.sleep(0.05)
+    known = None if _job is None else _job.peers.failure
+    raise LostProcessError(known or f"Another process has ended: {last_line(error)}.") from error
 
 
 def local_processes(count: int) -> list[dict[str, str]]:

@@ -23,7 +23,8 @@ from glueball.errors import BackendError
 
 HELPERS = ("server", "scheduler")
 
-# Signs of life that every process of a job sends to the scheduler (seconds), and how long it waits for one.
+# Signs of life that every process of a job sends to the scheduler (seconds), and how long it waits for one. Both can be
+# set by the environment, in ps-lite's variables.
 _HEARTBEAT_SECONDS = 1
 _SILENCE_SECONDS = 12
 _LOOK_SECONDS = 2.0
@@ -36,6 +37,11 @@ _SERVERS_AND_WORKERS = 2 + 4
 def prepare_environment() -> None:
     """What all processes of a KVStore job need before they meet."""
     os.environ.setdefault("PS_HEARTBEAT_INTERVAL", str(_HEARTBEAT_SECONDS))
+
+
+def _silence_seconds() -> int:
+    text = os.environ.get("PS_HEARTBEAT_TIMEOUT", "")
+    return int(text) if text.isdecimal() and int(text) else _SILENCE_SECONDS
 
 
 def serve(role: str) -> NoReturn:
@@ -77,7 +83,7 @@ def serve(role: str) -> NoReturn:
         if scheduler is not None and scheduler.is_gone():
             _end(role, f"{scheduler} is gone")
         if scheduler is None and _count_lost(library, store):
-            _end(role, f"a worker or a server gave no sign of life for {_SILENCE_SECONDS} s")
+            _end(role, f"a worker or a server gave no sign of life for {_silence_seconds()} s")
     if errors:
         _end(role, str(errors[0]))
     raise SystemExit(0)
@@ -128,7 +134,7 @@ class SchedulerWatch:
 
 def _count_lost(library: ctypes.CDLL, store: ctypes.c_void_p) -> int:
     number = ctypes.c_int()
-    group, silence = ctypes.c_int(_SERVERS_AND_WORKERS), ctypes.c_int(_SILENCE_SECONDS)
+    group, silence = ctypes.c_int(_SERVERS_AND_WORKERS), ctypes.c_int(_silence_seconds())
     _check(library, library.MXKVStoreGetNumDeadNode(store, group, ctypes.byref(number), silence))
     return number.value
 
