@@ -20,7 +20,6 @@ Array = Any
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "nag", "adam", "adamw", "rmsprop", "lamb", "lars")
-SHARDINGS = ("none", "full")
 LAUNCH_KINDS = ("torchrun", "horovod", "slurm", "dmlc")
 ROLES = ("worker", "server", "scheduler")
 
@@ -77,8 +76,6 @@ class StepOptions:
     sync_batch_norm: bool = True
     """With several processes: batch normalisation takes its statistics over the samples of all of them, as one process
     with the whole batch would. False: over a process's own samples, and the running statistics are averaged."""
-    sharding: str = attrs.field(default="none", validator=attrs.validators.in_(SHARDINGS))
-    """With several processes: "full" keeps a part of weights, gradients and moments in each (FSDP, ZeRO stage 3)."""
 
 
 @attrs.frozen(kw_only=True)

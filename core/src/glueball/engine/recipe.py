@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from attrs.validators import ge, gt, in_, instance_of, le, optional
 
-from glueball.backend.base import PRECISIONS, SHARDINGS, OptimizerSpec, ParameterRule
+from glueball.backend.base import PRECISIONS, OptimizerSpec, ParameterRule
 from glueball.engine import specification
 from glueball.engine.schedules import ScheduleSpec
 from glueball.errors import OptionError
@@ -127,8 +127,6 @@ class Recipe:
     # Several processes.
     sync_batch_norm: bool = True
     """Batch normalisation over the samples of all processes, as one process with the whole batch computes it."""
-    sharding: str = attrs.field(default="none", validator=in_(SHARDINGS))
-    """"full" keeps a part of weights, gradients and moments in each process, for models that one GPU cannot hold."""
 
     # The run.
     seed: int = attrs.field(default=0, validator=[ge(0), instance_of(int)])

@@ -50,7 +50,6 @@ _CURVES_EVERY_SECONDS = 20.0
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
 HARMLESS = (
-    "sharding",
     "workers",
     "worker_type",
     "loader_timeout",
@@ -322,7 +321,6 @@ class Trainer:
             compile=self._compile,
             recoverable=self._halves,
             sync_batch_norm=recipe.sync_batch_norm,
-            sharding=recipe.sharding,
         )
         graph = self.task.training_graph(self._network)
         others = {} if self._ranks.is_alone else {"group": self._ranks.group}

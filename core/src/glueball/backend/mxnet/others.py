@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from glueball.backend.mxnet import batch_norm, precision
 from glueball.backend.mxnet.optimizers import FlatState
 from glueball.backend.mxnet.processes import GradientBuckets
-from glueball.errors import BackendError, TrainingError
+from glueball.errors import TrainingError
 
 if TYPE_CHECKING:
     from glueball.backend.base import StepOptions
@@ -26,17 +26,12 @@ class Others:
     """The other processes, as one training step sees them.
 
     Raises:
-        BackendError: the options ask for sharding.
         TrainingError: the network has parameters without values.
     """
 
     def __init__(
         self, group: MXNetProcessGroup, backend: MXNetBackend, network: Any, graph: Any, options: StepOptions
     ) -> None:
-        if options.sharding != "none":
-            raise BackendError(
-                f"MXNet keeps all weights in every process; sharding={options.sharding} needs the backend torch."
-            )
         self.size = group.size
         self._counts: Any = None
         self._group, self._graph, self._precision = group, graph, options.precision
