@@ -166,6 +166,12 @@ def test_a_sparse_file_announces_what_no_archive_holds(tmp_path: Path) -> None:
 # Image classification
 
 
+def test_a_batch_of_which_every_byte_is_a_list() -> None:
+    archive = pytest.importorskip("glueball_cv_classification.datasets.archive")
+    with pytest.raises(DataError, match=r"piles up more than 100,000 values"):
+        archive.read_archive_batch(b"\x80\x02}" + b"]" * 1_000_000 + b".")
+
+
 def test_a_record_file_of_one_picture_and_a_billion_classes(tmp_path: Path) -> None:
     datasets = pytest.importorskip("glueball_cv_classification.datasets")
     with RecordWriter(tmp_path / "a.rec") as writer:

@@ -1,8 +1,8 @@
 """IDX files: how MNIST and its successors keep arrays (http://yann.lecun.com/exdb/mnist, section "file format").
 
 Two zero bytes, a byte for the type, a byte for the number of axes, a big-endian 32-bit length for each axis, then the
-values, big-endian. A file may be compressed by gzip. The header's promise is held against the size of the file before
-memory is asked for.
+values, big-endian. A file may be compressed by gzip. The header's promise is held against the size of the file, or 100
+times that where it is compressed, before memory is asked for.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import zlib
 
 import numpy as np
 
+from glueball.archives import unpacked_limit
 from glueball.errors import DataError, OptionError
 from glueball.files import atomic_write
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
-_MAX_RATIO = 1032
-"""Deflate cannot expand further than this (zlib's technical notes), so a larger promise is a lie."""
 
 
 def parse_idx(data: bytes, name: str = "IDX data") -> np.ndarray:
@@ -29,7 +27,7 @@ def parse_idx(data: bytes, name: str = "IDX data") -> np.ndarray:
         DataError: the bytes are no IDX file, or more or fewer than its header says.
     """
     if data[:2] == b"\x1f\x8b":
-        return _parse(_Gzip(data, name), len(data) * _MAX_RATIO, name)
+        return _parse(_Gzip(data, name), unpacked_limit(len(data)), name)
     return _parse(io.BytesIO(data), len(data), name)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from glueball.errors import DataError
 
+LARGEST_STACK = 100_000
+
 RECONSTRUCT = "reconstruct"
 NDARRAY = "ndarray"
 DTYPE = "dtype"
@@ -134,6 +136,9 @@ class _Machine:
     # The stack.
 
     def push(self, value: Any) -> None:
+        # Python writes lists in pieces of 1,000; a byte of the file must not become an object without end.
+        if len(self.stack) >= LARGEST_STACK:
+            raise _RefusedError(f"it piles up more than {LARGEST_STACK:,} values")
         self.stack.append(value)
 
     def pop(self) -> Any:
