@@ -170,6 +170,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     samples: int
+    """Those that were measured: damaged ones may have been left out."""
     measured: str
     """Which data were really measured, in words."""
 
@@ -194,8 +195,10 @@ def evaluate_run(
             compute in this precision.
         DataError: the data do not fit the run, for instance have classes that it does not know; or run.json is damaged.
         UnknownNameError: the plugin that the run was trained with is not installed.
+        BackendError: memory ran out.
     """
     from glueball import backend
+    from glueball.engine import memory
     from glueball.engine.evaluation import evaluate
     from glueball.engine.recipe import Recipe
     from glueball.engine.trainer import checked_device
@@ -228,14 +231,26 @@ def evaluate_run(
     network = selected.to_device(network, device)
     precision = _checked_precision(selected, recipe.precision if precision is None else precision, device)
     predict = selected.predictor(network, device=device, precision=precision)
+    if recipe.on_out_of_memory == "halve":
+        predict = memory.PredictInParts(predict, selected, device)
+    doing = f"while batches of {recipe.batch_size} samples were measured"
+    cure = f"Smaller ones need less: --batch-size {max(1, recipe.batch_size // 2)}."
     from tqdm import tqdm
 
-    with tqdm(
-        total=len(loader), desc=task.resolved_split(split), unit="batch", leave=False, disable=True if quiet else None
-    ) as bar:
+    with (
+        memory.explained(selected, device, doing, cure),
+        tqdm(
+            total=len(loader),
+            desc=task.resolved_split(split),
+            unit="batch",
+            leave=False,
+            disable=True if quiet else None,
+        ) as bar,
+    ):
         metrics = evaluate(task, predict, loader, selected, device, tick=bar.update)
     # A run without test data has validation data, and other data can be a part of what was named.
     measured = f"the {task.resolved_split(split)} data" if data is None else os.fspath(data)
     if data is not None:
         measured = getattr(task.source(split), "summary", "") or measured
-    return Evaluation(metrics=metrics, samples=len(task.dataset(split, training=False)), measured=measured)
+    samples = len(task.dataset(split, training=False)) - int(getattr(loader, "skipped", 0))
+    return Evaluation(metrics=metrics, samples=samples, measured=measured)

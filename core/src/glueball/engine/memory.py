@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from glueball.backend.base import StepOutput, TrainingStep
 from glueball.engine.recipe import Recipe
-from glueball.errors import OptionError
+from glueball.errors import BackendError, GlueballError, OptionError
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -200,6 +200,21 @@ def reason(error: BaseException) -> str:
 def ran_out(error_reason: str, backend: Any, device: str, doing: str) -> str:
     """That memory ran out, where, how much there is, and at what; two sentences."""
     return f"Memory ran out on {device}{_size(backend, device)} {doing}. The library says: {error_reason}."
+
+
+@contextmanager
+def explained(backend: Any, device: str, doing: str, cure: str) -> Iterator[None]:
+    """Within it, a library that has no memory left is one error, with the cure.
+
+    Raises:
+        BackendError: memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, GlueballError) or not backend.is_out_of_memory(error):
+            raise
+        raise BackendError(f"{ran_out(reason(error), backend, device, doing)} {cure}") from error
 
 
 def cures(recipe: Recipe, backend: Any, device: str, precision: str, at_once: int) -> str:

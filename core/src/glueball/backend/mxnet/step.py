@@ -110,6 +110,7 @@ class MXNetTrainingStep:
             self._backend.next_random_stream()
         if self._others is not None:
             self._others.begin(weight, self._context)
+        statistics = self.keep().statistics if self._others is None and weight == 0.0 else {}
         with mx.autograd.record():
             loss, *outputs = self._forward(arrays)
         self._prepare()
@@ -125,6 +126,7 @@ class MXNetTrainingStep:
             mx.nd.waitall()  # before the update: an error of the passes must not be found in the weights later
         if self._others is not None:
             self._others.end(weight)
+        self._put_back(statistics)
         self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
@@ -161,8 +163,7 @@ class MXNetTrainingStep:
         _settle()
         if self._is_updating:
             return False
-        for name, values in kept.statistics.items():
-            self._parameters[name].set_data(values)
+        self._put_back(kept.statistics)
         if self._optimizer is not None:
             if kept.gradients is None:
                 self._reset_gradients()
@@ -177,6 +178,12 @@ class MXNetTrainingStep:
         self._backend.set_random_state(kept.random)
         mx.nd.waitall()
         return True
+
+    def _put_back(self, statistics: Mapping[str, Any]) -> None:
+        if statistics:
+            mx.nd.waitall()  # a compiled graph writes them in its backward pass without telling the engine
+        for name, values in statistics.items():
+            self._parameters[name].set_data(values)
 
     def skipped_updates(self) -> int:
         return self._skipped

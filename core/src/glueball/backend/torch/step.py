@@ -85,6 +85,7 @@ class TorchTrainingStep:
         if self._optimizer is None:
             self._prepare(batch)
         arrays = tuple(self._on_device(value) for value in batch)
+        statistics = self.keep().buffers if self._together is None and weight == 0.0 else []
         if self._together is None:
             with self._training():
                 loss, *outputs = self._compilation(arrays)
@@ -94,9 +95,10 @@ class TorchTrainingStep:
         self.mark("forward")
         scaled = loss if self._scaler is None else self._scaler.scaled(loss)
         if self._together is None:
-            scaled.backward()
+            (scaled if weight == 1.0 else scaled * weight).backward()
         else:
             self._together.backward(scaled, weight, reduce=self._pending + 1 >= self._options.accumulate)
+        _put_back(statistics)
         self.mark("backward")
         self._pending += 1
         norm, updated = None, self._pending >= self._options.accumulate
@@ -131,8 +133,7 @@ class TorchTrainingStep:
     def undo(self, kept: _Kept) -> bool:
         if self._is_updating:
             return False
-        for buffer, values in kept.buffers:
-            buffer.copy_(values)
+        _put_back(kept.buffers)
         if self._optimizer is not None:
             parameters = list(self._optimizer.parameters.values())
             for parameter, gradient in zip(parameters, kept.gradients or [None] * len(parameters), strict=True):
@@ -359,6 +360,12 @@ class _Kept:
     gradients: list[torch.Tensor | None] | None
     """None where no gradients wait."""
     pending: int
+
+
+@torch.no_grad()
+def _put_back(buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for buffer, values in buffers:
+        buffer.copy_(values)
 
 
 class LossScaler:
