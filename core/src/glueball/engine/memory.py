@@ -26,6 +26,9 @@ from glueball.errors import BackendError, GlueballError, OptionError
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
+ONE_PROCESS = "on_out_of_memory=halve works in runs of one process only; in this run memory that runs out is an error."
+
+
 class BackToCheckpoint(Exception):  # noqa: N818 - a signal between two parts of the trainer, not an error that users see
     """Memory ran out within an update, so that only the last checkpoint is known to be whole."""
 
@@ -217,11 +220,12 @@ def explained(backend: Any, device: str, doing: str, cure: str) -> Iterator[None
         raise BackendError(f"{ran_out(reason(error), backend, device, doing)} {cure}") from error
 
 
-def cures(recipe: Recipe, backend: Any, device: str, precision: str, at_once: int) -> str:
+def cures(recipe: Recipe, backend: Any, device: str, precision: str, at_once: int, *, can_halve: bool) -> str:
     """What needs less memory.
 
     Args:
         at_once: how many samples were computed at once.
+        can_halve: whether on_out_of_memory=halve would help; several processes cannot do it.
     """
     lower = precision == "float32" and backend.supports_precision("bfloat16", device) is None
     other = "smaller inputs or a smaller model" + (", or --set precision=bfloat16" if lower else "")
@@ -229,7 +233,7 @@ def cures(recipe: Recipe, backend: Any, device: str, precision: str, at_once: in
         return f"Not even one sample at a time fits. Less is needed by {other}."
     half = at_once // 2
     smaller = f"--set batch_size={half} --set accumulate={recipe.accumulate * recipe.batch_size // half}"
-    if recipe.on_out_of_memory == "halve":
+    if not can_halve or recipe.on_out_of_memory == "halve":
         return f"A smaller batch needs less, and accumulation keeps the global batch: {smaller}. So do {other}."
     return (
         f"A smaller batch needs less, and accumulation keeps the global batch: {smaller}; "

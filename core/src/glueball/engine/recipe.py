@@ -153,7 +153,8 @@ class Recipe:
     on_out_of_memory: str = attrs.field(default="raise", validator=in_(("raise", "halve")))
     """When memory runs out: "raise" with what would need less, or "halve" what is computed at once, and sum the
     gradients: batches and updates stay what they are, but batch normalisation sees the parts. "halve" costs a copy of
-    the running statistics each step."""
+    the running statistics each step, and works in runs of one process; with several, memory that runs out is an error.
+    """
     options: Mapping[str, Any] = attrs.field(factory=dict)
     """Options of the task that no other task knows."""
 

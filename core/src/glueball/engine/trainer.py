@@ -427,7 +427,8 @@ class Trainer:
             f"{recipe.batch_size}"
             + ("" if self._ranks.is_alone else f", shared by {self._ranks.size} processes ({self._ranks.group.kind})")
         )
-        for sentence in self.task.remarks():
+        notes = [] if self._halves or recipe.on_out_of_memory != "halve" else [memory.ONE_PROCESS]
+        for sentence in [*notes, *self.task.remarks()]:
             self._log.say(sentence)
             self._log.event("remark", text=sentence)
         if recipe.nan_policy in ("skip", "stop") or self._halves:
@@ -760,7 +761,8 @@ class Trainer:
         last = self._checkpoints.paths()
         saved = f" Last good checkpoint: {last[-1]}." if last else ""
         ran_out = memory.ran_out(reason, self.backend, self.device, doing)
-        return f"{ran_out} {memory.cures(recipe, self.backend, self.device, self.precision, rows)}{saved}"
+        cures = memory.cures(recipe, self.backend, self.device, self.precision, rows, can_halve=self._ranks.is_alone)
+        return f"{ran_out} {cures}{saved}"
 
     @contextmanager
     def _explained_memory(self) -> Iterator[None]:

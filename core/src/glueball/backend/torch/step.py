@@ -57,7 +57,7 @@ class TorchTrainingStep:
         self._graph = graph
         self._options = options
         self._device = backend.device(device)
-        self.mark = unmarked
+        self.mark: Callable[[str], None] = unmarked
         self._parameters = backend.parameters(network)
         self._treatments = resolve(self._parameters, options.rules)
         for name, treatment in self._treatments.items():
