@@ -258,3 +258,47 @@ def test_an_error_of_one_process_ends_all_and_is_shown(tmp_path: Path) -> None:
     assert status not in (0, 3), output
     assert "this point is damaged" in output
     assert "ended with status" in output
+
+
+def test_a_signal_to_the_launcher_saves_and_ends_all(tmp_path: Path) -> None:
+    environments(2)
+    changes = {"pause": 0.01, "epochs": 500, "accumulate": 1}
+    (tmp_path / "jobs.json").write_text(json.dumps([job(tmp_path, "run", "points", changes=changes)]))
+    words = ["processes_jobs.py", str(tmp_path / "jobs.json"), str(tmp_path / "results")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLUEBALL_BACKEND": backend.current().name}
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, *words],
+        cwd=HERE,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    end = time.monotonic() + 120
+    try:
+        while not (log.exists() and log.read_text().count('"step"') > 5):
+            assert launcher.poll() is None, launcher.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        launcher.terminate()
+        output = launcher.communicate(timeout=60)[0]
+    finally:
+        launcher.kill()
+        launcher.wait()
+    for rank in range(2):
+        assert json.loads((tmp_path / f"results-{rank}.json").read_text()) == [{"stopped": 143}], output
+    checkpoint = CheckpointFolder(tmp_path / "run" / "checkpoints").load_last()
+    assert checkpoint is not None
+    assert checkpoint.state["progress"]["batch"] or checkpoint.state["progress"]["epoch"]
+
+
+def test_a_script_of_ones_own(tmp_path: Path) -> None:
+    processes = start(["processes_script.py", str(tmp_path)])
+    outputs = finish(processes)
+    assert [process.returncode for process in processes[:2]] == [0, 0], "\n".join(outputs)
+    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    # The best weights are those of the only epoch.
+    assert said[0]["measured"] == pytest.approx(said[0]["metrics"])
+    assert said[0]["answers"] == [1, 3]
