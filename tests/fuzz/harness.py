@@ -157,7 +157,7 @@ def _child(target: Target, seed: int, start: int, stop: int, shared: mmap.mmap, 
     # A crash is told by the parent, in a line.
     faulthandler.disable()
     found = accepted = rejected = 0
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_fast_folder()) as name:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=fast_folder()) as name:
         folder = Path(name)
         for parts in target.mutation.corpus:
             run_one(target, parts, folder)
@@ -193,7 +193,7 @@ def _child(target: Target, seed: int, start: int, stop: int, shared: mmap.mmap, 
     os.write(report, json.dumps({"stop": index + 1, "accepted": accepted, "rejected": rejected}).encode() + b"\n")
 
 
-def _fast_folder() -> str | None:
+def fast_folder() -> str | None:
     """Where files live in memory, if there is such a place."""
     return "/dev/shm" if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK) else None
 
