@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +41,8 @@ _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 10.0
 """How long a process may take to end by itself after another one has failed. Then it is ended, wherever it waits."""
 _EXIT_LOST = 3
-_NOTE = "glueball/failed"
+_HEARING_SECONDS = 3.0
+_NOTE, _HEARD = "glueball/failed", "glueball/heard"
 _LOST = re.compile(
     r"Connection (closed|reset)|Broken pipe|gloo|NCCL|Socket (Timeout|closed)|Timed out|failed to (send|recv)", re.I
 )
@@ -64,7 +66,7 @@ class TorchProcessGroup:
         self.kind = "nccl" if "nccl" in str(distributed.get_backend()) or torch.cuda.is_available() else "gloo"
         with lost_processes():
             self._host = distributed.new_group(backend="gloo", timeout=PATIENCE)
-        self._watch = _Watch(self._connect(), self.rank) if self._store is not None else None
+        self._watch = _Watch(self._connect(), self.rank, self.size) if self._store is not None else None
 
     def _initialize(self, launch: Launch) -> None:
         _choose_interface(launch.address)
@@ -206,9 +208,9 @@ def lost_message(note: tuple[int, str] | None) -> str:
 class _Watch:
     """A thread that looks for the note of a process that failed."""
 
-    def __init__(self, store: Any, rank: int) -> None:
+    def __init__(self, store: Any, rank: int, size: int) -> None:
         self._store = store
-        self._rank = rank
+        self._rank, self._size = rank, size
         self._lock = threading.Lock()
         self._note: tuple[int, str] | None = None
         self._is_lost = threading.Event()
@@ -218,8 +220,17 @@ class _Watch:
 
     def tell(self, message: str) -> None:
         """Leaves a note, unless there is one: the first failure is the cause of the others."""
-        with contextlib.suppress(RuntimeError), self._lock:
-            self._store.compare_set(_NOTE, "", json.dumps([self._rank, message]))
+        with contextlib.suppress(RuntimeError):
+            with self._lock:
+                own = json.dumps([self._rank, message])
+                is_first = self._store.compare_set(_NOTE, "", own).decode() == own
+            # Launchers end all at the first failure, and with them the store that the note is in.
+            end = time.monotonic() + _HEARING_SECONDS
+            while is_first and time.monotonic() < end:
+                with self._lock:
+                    if self._store.add(_HEARD, 0) >= self._size - 1:
+                        return
+                time.sleep(_POLL_SECONDS / 5)
 
     def wait_for_note(self, seconds: float) -> tuple[int, str] | None:
         """What another process left, or None if none comes in time."""
@@ -239,6 +250,8 @@ class _Watch:
                     if not self._store.check([_NOTE]):
                         continue
                     rank, message = json.loads(self._store.get(_NOTE))
+                    if rank != self._rank:
+                        self._store.add(_HEARD, 1)
             except (RuntimeError, ValueError):
                 # The process that keeps the store is gone: at the end of a run that is as it should be. Before it, the
                 # next collective fails.

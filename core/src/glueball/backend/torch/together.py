@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,11 @@ class Together:
                 tensor for name, tensor in tensors.items() if name.endswith(("running_mean", "running_var"))
             ]
 
-    def forward(self, weight: float) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def forward(self, weight: float) -> Iterator[None]:
         """The scope of a forward pass of samples that count ``weight``."""
-        return statistics.over_processes(weight > 0) if self._sync else contextlib.nullcontext()
+        with lost_processes(), statistics.over_processes(weight > 0) if self._sync else contextlib.nullcontext():
+            yield
 
     def backward(self, loss: Tensor, weight: float, *, reduce: bool) -> None:
         """The backward pass; with ``reduce`` the gradients become their means over the processes.
