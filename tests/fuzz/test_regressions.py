@@ -90,6 +90,17 @@ def _checkpoint(folder: Path) -> Path:
     return CheckpointFolder(folder).save(checkpoint, epoch=1, step=1)
 
 
+@pytest.mark.parametrize("content", [DEEP, '{"checkpoint": "../other/000001-epoch-0001-step-000000001"}', "3", "{}"])
+def test_a_mark_of_the_best_checkpoint_that_leads_elsewhere(tmp_path: Path, content: str) -> None:
+    _checkpoint(tmp_path / "other")
+    path = _checkpoint(tmp_path / "run")
+    folder = CheckpointFolder(tmp_path / "run")
+    write(tmp_path / "run" / "best.json", content)
+    assert folder.best() is None
+    write(tmp_path / "run" / "best.json", json.dumps({"checkpoint": path.name}))
+    assert folder.best() == path
+
+
 def _signed(path: Path, **changes: object) -> None:
     content = json.loads((path / "state.json").read_text("utf-8"))
     del content["digest"]

@@ -83,10 +83,13 @@ class CheckpointFolder:
         """The checkpoint with the best monitored metric, if there is one."""
         try:
             name = json.loads((self.folder / _BEST).read_text(encoding="utf-8"))["checkpoint"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        path = self.folder / str(name)
-        return path if _NAME.fullmatch(path.name) and path.is_dir() else None
+        # A name, not a way: a folder elsewhere is no checkpoint of this run.
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            return None
+        path = self.folder / name
+        return path if path.is_dir() else None
 
     def save(self, checkpoint: Checkpoint, *, epoch: int, step: int, is_best: bool = False) -> Path:
         """Writes a checkpoint and then removes those beyond ``keep`` (never the best one).

@@ -48,7 +48,7 @@ class VerifiedFiles:
     def _read(self) -> dict[str, object]:
         try:
             content = json.loads(self._record.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 
