@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -178,6 +179,10 @@ def main() -> None:
     lengths = [len(text) for text in texts]
     pythons = {"ours": sys.executable}
     if arguments.oracle_python:
+        if shutil.which(arguments.oracle_python) is None:
+            parser.error(
+                f"there is no interpreter {arguments.oracle_python} (tox takes it from the variable NLP_PEER_PYTHON)"
+            )
         pythons["GluonNLP"] = arguments.oracle_python
     contestants = [
         (library, name) for name in our_samplers() for library in pythons if library == "ours" or name != "token budget"

@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -412,6 +413,9 @@ def main() -> None:
         return
     if not (arguments.oracle_python and arguments.mxnet_python and arguments.torch_python):
         parser.error("--oracle-python, --mxnet-python and --torch-python are needed")
+    for python in (arguments.oracle_python, arguments.mxnet_python, arguments.torch_python):
+        if shutil.which(python) is None:
+            parser.error(f"there is no interpreter {python} (tox takes GluonNLP's from the variable NLP_PEER_PYTHON)")
     versions = {**our_versions(arguments), **peer_versions(arguments.oracle_python)}
     begun = time.monotonic()
     results = {}
