@@ -22,6 +22,7 @@ from glueball.cli.train import _print
 from glueball.data import DataLoader
 from glueball.engine import Trainer
 from glueball.engine.checkpoint import CheckpointFolder
+from glueball.engine.measures import BadNumbers
 from glueball.engine.prefetch import Prefetcher
 from glueball.engine.signals import StopRequest
 from glueball.errors import CheckpointError, DataError, TrainingError
@@ -129,7 +130,9 @@ def test_most_of_an_epoch_is_saved_when_a_sample_fails(tmp_path: Path, straight:
     assert_same_run(straight, tmp_path / "run")
 
 
-def test_a_hanging_sample_of_the_validation_data_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_sample_of_the_validation_data_is_named(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = threading.Event()
     real = faulty.FaultyPoints.fetch
 
@@ -139,10 +142,15 @@ def test_a_hanging_sample_of_the_validation_data_is_named(tmp_path: Path, monkey
         return real(self, index, random)
 
     monkeypatch.setattr(faulty.FaultyPoints, "fetch", fetch)
-    with pytest.raises(TrainingError, match=r"gave no batch for 1 seconds; it hangs at sample 12 \(pictures/12\.jpg\)"):
-        run(tmp_path / "run", {"epochs": 1, "loader_timeout": 1.0})
+    message = (
+        r"gave no batch for 1 seconds; it hangs at sample 12 \(pictures/12\.jpg\)\. .*"
+        r"Everything before is saved in .*epoch-0000-step-000000006; --resume goes on there\."
+    )
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path / "run", {"epochs": 2, "loader_timeout": 1.0})
     release.set()
-    run(tmp_path / "run", {"epochs": 1}, resume=True)
+    run(tmp_path / "run", {"epochs": 2}, resume=True)
+    assert_same_run(straight, tmp_path / "run")
 
 
 @POSIX
@@ -366,6 +374,22 @@ def test_leaving_does_not_wait_for_a_sample() -> None:
     release.set()
     prefetcher._thread.join(10)
     assert not prefetcher._thread.is_alive()
+
+
+@pytest.mark.parametrize(("error", "waits"), [(BadNumbers("the loss is nan", 3), True), (OSError(28, "full"), False)])
+def test_only_a_run_that_goes_on_waits_for_its_loader(error: Exception, waits: bool) -> None:
+    release = threading.Event()
+
+    def batches() -> Any:
+        yield (np.zeros(1),)
+        release.wait(60)
+
+    prefetcher = Prefetcher(batches(), lambda array: array)
+    threading.Timer(4.0, release.set).start()
+    with pytest.raises(type(error)), prefetcher:
+        raise error
+    assert prefetcher._thread.is_alive() is not waits
+    prefetcher._thread.join(20)
 
 
 def test_a_batch_that_does_not_come_is_an_error() -> None:

@@ -203,6 +203,24 @@ def test_a_signal_to_all_processes_of_a_run_is_one_request(tmp_path: Path, insta
 
 
 @POSIX
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_evaluation(tmp_path: Path, installed: Path, straight: Path, number: int) -> None:
+    reached = tmp_path / "reached"
+    process = glueball(
+        installed,
+        *("evaluate", str(straight)),
+        FAULTY_AT="validation",
+        FAULTY_FILE=str(reached),
+        FAULTY_SECONDS="60",
+    )
+    wait_for(reached, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+
+
+@POSIX
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_the_command_ends_although_a_sample_hangs(tmp_path: Path, installed: Path, workers: str) -> None:
     trouble = ("data.train.options.trouble=hang", "data.train.options.at=40", "loader_timeout=2")

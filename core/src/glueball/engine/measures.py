@@ -127,6 +127,9 @@ class Waiting:
 class BadNumbers(Exception):  # noqa: N818 - a signal between two parts of the trainer, not an error that users see
     """A loss or a weight is NaN or infinite."""
 
+    goes_on = True
+    """For ``Prefetcher``: the loader will be used again."""
+
     def __init__(self, what: str, batch_index: int, steps: Sequence[Waiting] = ()) -> None:
         super().__init__(what)
         self.what = what

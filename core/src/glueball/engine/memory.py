@@ -32,6 +32,9 @@ ONE_PROCESS = "on_out_of_memory=halve works in runs of one process only; in this
 class BackToCheckpoint(Exception):  # noqa: N818 - a signal between two parts of the trainer, not an error that users see
     """Memory ran out within an update, so that only the last checkpoint is known to be whole."""
 
+    goes_on = True
+    """For ``Prefetcher``: the loader will be used again."""
+
 
 class MicroBatches:
     """A training step that computes every batch in ``parts`` parts, and looks like one that computes it whole.

@@ -21,7 +21,7 @@ from glueball.errors import TrainingError
 logger = logging.getLogger("glueball.engine")
 
 _POLL_SECONDS = 0.2
-# Whoever asked the run to stop does not wait longer for a sample that is being made.
+# A run that stops or fails does not wait longer for a sample that is being made.
 _LEAVING_SECONDS = 2.0
 
 
@@ -81,7 +81,8 @@ class Prefetcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        is_leaving = kind is not None and not issubclass(kind, Exception)
+        # Whatever ends the run does not wait for the thread; what only goes back comes again, and finds it idle.
+        is_leaving = kind is not None and not getattr(kind, "goes_on", False)
         self.close(_LEAVING_SECONDS if is_leaving else self._timeout)
 
     def __iter__(self) -> Iterator[LoadedBatch]:

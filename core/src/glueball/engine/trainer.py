@@ -47,6 +47,8 @@ RUN_FORMAT = 1
 """Version of ``run.json``."""
 
 _CURVES_EVERY_SECONDS = 20.0
+# matplotlib takes a second or so for a picture: short epochs must not be spent on drawing.
+_CURVES_SHARE = 0.01
 _MAX_BAD_BATCHES = 20
 # Fields that may differ between a stopped run and its resumption: they change no number that is computed.
 HARMLESS = (
@@ -143,7 +145,7 @@ class Trainer:
         self._first_weights: bool | str | None = None
         # While a replay looks for the batch that did damage: (epoch, batch) where the damage had shown.
         self._looking_until: tuple[int, int] | None = None
-        self._curves_drawn = 0.0
+        self._curves_due = 0.0
         # Where the newest checkpoint was taken; None before there is anything to save.
         self._saved_at: tuple[int, ...] | None = None
         self._has_begun = False
@@ -574,11 +576,16 @@ class Trainer:
         if self._validation_loader is not None and due:
             # By the epoch and not by how often this process has measured: a resumed run draws the same random numbers.
             self._validation_loader.set_epoch(progress.epoch)
-            with self._step.ema_weights():
-                measured = self._evaluate(self._validation_loader, "validation")
-                row.update({f"validation_{name}": value for name, value in measured.items()})
-                self._tell_skipped(self._ranks.total(self._validation_loader.skipped), "validation")
-                self._judge(measured)
+            try:
+                with self._step.ema_weights():
+                    measured = self._evaluate(self._validation_loader, "validation")
+                    row.update({f"validation_{name}": value for name, value in measured.items()})
+                    self._tell_skipped(self._ranks.total(self._validation_loader.skipped), "validation")
+                    self._judge(measured)
+            except (DataError, TrainingError) as error:
+                if isinstance(error, VanishedFolderError) or not self._ranks.is_alone:
+                    raise
+                raise self._after_saving(error) from error
         return row
 
     def _judge(self, measured: Mapping[str, float]) -> None:
@@ -623,7 +630,7 @@ class Trainer:
         self._save(is_best=is_best)
         if self.profile is not None:
             self._write_profile(self.profile)
-        if time.monotonic() - self._curves_drawn > _CURVES_EVERY_SECONDS:
+        if time.monotonic() > self._curves_due:
             self._draw_curves()
 
     def _write_profile(self, profile: StepProfile) -> None:
@@ -677,9 +684,12 @@ class Trainer:
             except StopIteration:
                 return
             except (DataError, TrainingError) as error:
-                kind = DataError if isinstance(error, DataError) else TrainingError
-                raise kind(f"{str(error).rstrip('.')}. {self._save_so_far()}") from error
+                raise self._after_saving(error) from error
             yield loaded
+
+    def _after_saving(self, error: DataError | TrainingError) -> GlueballError:
+        kind = DataError if isinstance(error, DataError) else TrainingError
+        return kind(f"{str(error).rstrip('.')}. {self._save_so_far()}".rstrip())
 
     def _save_so_far(self) -> str:
         """A checkpoint between two steps, for a run that cannot go on; what came of it, as a sentence."""
@@ -1048,7 +1058,8 @@ class Trainer:
             self._progress.seconds += time.monotonic() - start
 
     def _draw_curves(self) -> None:
-        self._curves_drawn = time.monotonic()
+        start = time.monotonic()
+        self._curves_due = start + _CURVES_EVERY_SECONDS
         self.folder.check()
         if not self._ranks.is_first:
             return
@@ -1059,6 +1070,8 @@ class Trainer:
         if problem is not None and self._progress.history:
             self._log.event("no_curves", reason=problem)
             self._log.say(f"No curves.png: {problem}.")
+        taken = time.monotonic() - start
+        self._curves_due = start + max(_CURVES_EVERY_SECONDS, taken / _CURVES_SHARE)
 
     def _draw_predictions(self) -> None:
         self.folder.check()
