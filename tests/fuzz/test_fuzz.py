@@ -22,7 +22,7 @@ from run import SEED, all_targets, build  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="blocks of inputs are forked and limited")
 
-INPUTS = int(os.environ.get("GLUEBALL_FUZZ_INPUTS", "5000"))
+INPUTS = int(os.environ.get("GLUEBALL_FUZZ_INPUTS", "7000"))
 
 
 @pytest.fixture(scope="module")
