@@ -26,6 +26,8 @@ _OPERATOR = "glueball_synchronized_batch_norm"
 COUNTS = "samples_count"
 """The input of a rewritten graph that is 1, or 0 for a batch that is a stand-in and must not count."""
 
+_WHOLE = {"axis": "0", "begin": "0", "end": "None"}
+
 # Attributes of a graph are texts; an operator finds its process group by a number.
 _groups: weakref.WeakValueDictionary[int, MXNetProcessGroup] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
@@ -68,8 +70,11 @@ class _Synchronization(GraphRewriter):
         for part, size in (("forward", self._group.size * (2 * channels + 1)), ("backward", 2 * channels)):
             self._group.prepare(f"{name} {part}", mx.nd.zeros((size,)))
         self.replaced += 1
-        return self.keep(
-            old,
+        # For an operator in Python MXNet copies arrays that oneDNN keeps in a layout of its own into the usual one, and
+        # frees the copies before it runs. A slice of everything, which oneDNN has no kernel for and which is never
+        # made in place, takes and leaves usual arrays: before the operator, and on the way back behind it.
+        data = self.after(data, "slice_axis", f"to_{name}", **_WHOLE)
+        normalized = self.add(
             {
                 "op": "Custom",
                 "name": name,
@@ -84,8 +89,9 @@ class _Synchronization(GraphRewriter):
                     "axis": attributes.get("axis", "1"),
                 },
                 "inputs": [data, gamma, beta, self._counts, *running],
-            },
+            }
         )
+        return self.keep(old, {"op": "slice_axis", "name": f"{name}_whole", "attrs": _WHOLE, "inputs": [normalized]})
 
 
 class _SynchronizedBatchNorm(mx.operator.CustomOp):  # type: ignore[misc]

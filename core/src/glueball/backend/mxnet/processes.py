@@ -45,6 +45,8 @@ _BUCKET_BYTES = 32 << 20
 
 _JOIN_SECONDS = 600.0
 _SAY_SECONDS = 20.0
+# How long the library may take to free what it holds after a failure.
+_LEAVE_SECONDS = 4.0
 # Where process 0 listens, as float32 numbers of one byte each: what KVStore can add.
 _ADDRESS_BYTES = 512
 
@@ -61,10 +63,10 @@ class _Carrier(Protocol):
         """Replaces a prepared array by its sum over the processes, in the order of MXNet's engine; returns at once."""
 
     def leave(self) -> None:
-        """Takes leave of the others, who do the same."""
+        """Takes leave of the others, who do the same, and frees what the library holds."""
 
     def abandon(self) -> None:
-        """Leaves without waiting for anybody."""
+        """Makes ``leave`` wait for nobody, as far as the library can."""
 
 
 class MXNetProcessGroup:
@@ -117,30 +119,32 @@ class _Job:
 
     def __init__(self, carrier: _Carrier, peers: Peers, local_rank: int) -> None:
         self.carrier, self.peers, self.local_rank = carrier, peers, local_rank
-        self._left = False
+        self._has_failed = False
 
     def fail(self, message: str) -> None:
         """Tells the others; what this process still waits for inside MXNet gets no answer, so it must end soon."""
-        self._left = True
+        self._has_failed = True
         self.peers.fail(message)
         peers_module.end_soon()
         self.carrier.abandon()
 
     def leave(self) -> None:
         """At the end of the process."""
-        if self._left:
-            return
-        self._left = True
         error = getattr(sys, "last_value", None)  # what ended the program, if it was an exception that nobody caught
         if isinstance(error, Exception):
             self.fail(f"{type(error).__name__}: {error}")
-            return
         self.peers.close()
-        if self.peers.failure is not None:
-            peers_module.end_soon()
+        if self._has_failed or self.peers.failure is not None:
             self.carrier.abandon()
-        else:
-            self.carrier.leave()
+            peers_module.end_soon()
+        leaving = threading.Thread(target=self.carrier.leave, name="glueball-leave", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVE_SECONDS if self._has_failed or self.peers.failure is not None else None)
+        if leaving.is_alive():
+            # It waits for what the others will never send, and so would the library's own clean-up.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(peers_module.EXIT_LOST if self.peers.failure is not None else 1)
 
 
 _job: _Job | None = None
