@@ -24,6 +24,8 @@ FIRST_BUCKET_BYTES = 1 << 20
 """The first bucket is small, so that the exchange begins early (as in DistributedDataParallel, arXiv:2006.15704)."""
 BUCKET_BYTES = 25 << 20
 
+_REDUCER = "glueball_reducer"
+
 
 @attrs.define(eq=False)
 class _Bucket:
@@ -55,14 +57,23 @@ class GradientReducer:
             bucket = _bucket(part)
             self._buckets.append(bucket)
             self._bucket_of.update(dict.fromkeys(part, bucket))
+        for parameter in parameters:
+            # A step that takes another's place: the old hooks would keep its buckets alive.
+            earlier = getattr(parameter, _REDUCER, None)
+            if earlier is not None:
+                earlier.close()
+            setattr(parameter, _REDUCER, self)
         self._handles = [parameter.register_post_accumulate_grad_hook(self._ready) for parameter in parameters]
         self._next = 0
         self._is_reducing = False
 
     def close(self) -> None:
-        """Takes the hooks away."""
+        """Takes the hooks away, and gives the memory of the buckets back."""
         for handle in self._handles:
             handle.remove()
+        for parameter in self._bucket_of:
+            setattr(parameter, _REDUCER, None)
+        self._handles, self._buckets, self._bucket_of = [], [], {}
 
     def begin(self) -> None:
         """From here on gradients are summed as they come."""

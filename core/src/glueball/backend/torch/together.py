@@ -98,8 +98,3 @@ class Together:
         own = np.array([code if self._group.rank == 0 else 0, int(failed)], np.int64)
         total = self._group.all_reduce([own])[0]
         return -1 if total[1] else int(total[0])
-
-    def close(self) -> None:
-        """Takes the hooks away, so that another step can train the same network."""
-        if self._reducer is not None:
-            self._reducer.close()
