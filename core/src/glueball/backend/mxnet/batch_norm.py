@@ -127,7 +127,7 @@ class _SynchronizedBatchNorm(mx.operator.CustomOp):  # type: ignore[misc]
         channels = for_beta.size
         sums = mx.nd.concat(for_beta, for_gamma, dim=0)
         own = sums.copy()
-        self._group.sum(f"{self._layer} backward", sums)
+        self._group.sum_inside(f"{self._layer} backward", sums)
         sums = mx.nd.broadcast_div(sums, number)
         # dx = gamma / s * (dy - mean(dy) - (x - m) / s * mean(dy * (x - m) / s)), with means over all processes.
         pull = self._shaped(sums[channels:] * inverse, data)
@@ -154,7 +154,7 @@ class _SynchronizedBatchNorm(mx.operator.CustomOp):  # type: ignore[misc]
         table = mx.nd.zeros((self._group.size, 2 * channels + 1), ctx=data.context)
         table[self._group.rank] = mx.nd.broadcast_mul(row, counts)
         flat = table.reshape((-1,))
-        self._group.sum(f"{self._layer} forward", flat)
+        self._group.sum_inside(f"{self._layer} forward", flat)
         number, means, deviations = table[:, :1], table[:, 1 : channels + 1], table[:, channels + 1 :]
         total = mx.nd.sum(number).reshape((1,))
         merged = mx.nd.broadcast_div(mx.nd.sum(mx.nd.broadcast_mul(means, number), axis=0), total)

@@ -107,6 +107,14 @@ class MXNetProcessGroup:
         self._peers.check()
         self._job.carrier.sum(name, array, priority)
 
+    def sum_inside(self, name: str, array: Any) -> None:
+        """As ``sum``, for operators in Python: MXNet ends the process when one of them raises.
+
+        When another process is lost it does nothing. No update follows then: the gradients' own ``sum`` raises before.
+        """
+        if self._job.peers.failure is None:
+            self._job.carrier.sum(name, array)
+
     @property
     def _peers(self) -> Peers:
         if self._closed:
