@@ -8,16 +8,18 @@ Parts:
                augmented) and TextCNN (batch 50)
     overhead   the whole engine (loader, prefetching, metrics, progress bar, log) over the loop that everybody writes,
                whose batches lie ready in memory: the same network, precision, optimiser and compiling (PyTorch: eager,
-               channels_last, autocast, fused optimiser; MXNet: hybridized with static memory and shapes)
+               channels_last, autocast, fused optimiser; MXNet: hybridized with static memory and shapes). Once more
+               with a network that does nothing, on the same pictures: the difference in milliseconds, over the step
+               of ResNet-18, is the overhead without the noise of its convolutions
     memory     a run of 2,000 steps with augmentation, two loader processes and a validation after every 200: what the
-               process and its workers take (PSS), beside GluonCV's training loop on MXNet
+               process and its workers take, beside GluonCV's training loop on MXNet
     prefetch   the engine with its prefetching, and with loading and copying between the steps
     compile    the compiled training step against the eager one on this device, and what compiling takes
 
 Contestants are processes that take turns (a process that waits is stopped), and what counts is the median over the
 rounds of the quotient within a round; its interval is that of 2,000 bootstrap samples (95 %). Where the machine did
 other work meanwhile, CPU seconds are compared, which include loader threads; the system's load is noted. Parts that
-are not asked for keep the figures that they have in the output file.
+are not asked for, and contestants that are not measured again, keep the figures that they have in the output file.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ import report
 
 PARTS = ("steps", "overhead", "memory", "prefetch", "compile")
 BACKENDS = ("mxnet", "torch")
+WORKLOADS = ("pictures", "nothing", "texts")
+# Steps of a turn; those of ResNet-18 are an option.
+TURN = {"nothing": 20, "texts": 20}
 MEMORY_STEPS, MEMORY_EPOCH, MEMORY_SAMPLE, MEMORY_IGNORED = 2000, 200, 10, 500
 # A process that waits for a core has more seconds of the clock than of its CPU.
 SHARED = 1.1
@@ -154,6 +159,8 @@ def recipe_of(workload: str, precision: str, folder: Path) -> Any:
 
     if workload == "pictures":
         return synthetic.picture_recipe(precision)
+    if workload == "nothing":
+        return synthetic.picture_recipe(precision, "bench_nothing")
     return synthetic.text_recipe(folder / "texts.tsv", precision)
 
 
@@ -342,13 +349,17 @@ def profiled(workload: str, precision: str, folder: Path, device: str | None) ->
 
 
 def family_memory() -> int:
-    """Bytes of this process and its children: shared pages count in parts, so that the sum counts them once (PSS)."""
+    """Bytes of this process and its children that are theirs: pages that they share count once, files not at all.
+
+    (Of a library's file only those pages count that nobody else has open, so that figures would change with whatever
+    else runs on the machine.)
+    """
     total, waiting = 0, [os.getpid()]
     while waiting:
         process = waiting.pop()
         with contextlib.suppress(OSError):  # it may have ended meanwhile
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
             for task in Path(f"/proc/{process}/task").iterdir():
                 waiting += [int(word) for word in (task / "children").read_text().split()]
     return total
@@ -360,14 +371,14 @@ class Sampler:
     def __init__(self, backend_memory: Callable[[], int | None]) -> None:
         self._backend_memory = backend_memory
         self._step = 0
-        self._figures: dict[str, list[Any]] = {"step": [], "pss": [], "blocks": [], "backend": []}
+        self._figures: dict[str, list[Any]] = {"step": [], "memory": [], "blocks": [], "backend": []}
 
     def step(self) -> None:
         """Called after each step."""
         self._step += 1
         if self._step % MEMORY_SAMPLE == 0:
             self._figures["step"].append(self._step)
-            self._figures["pss"].append(family_memory())
+            self._figures["memory"].append(family_memory())
             self._figures["blocks"].append(sys.getallocatedblocks())
             self._figures["backend"].append(self._backend_memory())
         if self._step == MEMORY_STEPS:
@@ -434,7 +445,8 @@ def gluoncv_memory() -> None:
     sampler = Sampler(lambda: None)
     while True:
         metric.reset()
-        for data, label in train_data:
+        for batch in train_data:
+            data, label = (array.as_in_context(mx.cpu()) for array in batch)
             with autograd.record():
                 output = network(data)
                 loss = criterion(output, label)
@@ -443,7 +455,8 @@ def gluoncv_memory() -> None:
             metric.update(label, output)
             sampler.step()
         test_metric.reset()
-        for data, label in test_data:
+        for batch in test_data:
+            data, label = (array.as_in_context(mx.cpu()) for array in batch)
             test_metric.update(label, network(data))
 
 
@@ -535,6 +548,9 @@ class Contestant:
             self._process.wait()
 
 
+Results = Iterator[tuple[str, dict[str, Any]]]
+
+
 class MissingError(Exception):
     """An interpreter lacks what a contestant needs."""
 
@@ -560,7 +576,10 @@ def race(
             for _ in range(answers_before + 1):
                 facts[name].update(processes[name].read())
             processes[name].stop()
+        end = time.monotonic() + 60 * arguments.minutes
         for number in tqdm(range(arguments.rounds + 1), desc=title, unit="round", file=sys.stderr):
+            if number > 3 and time.monotonic() > end:
+                break
             # Every other round runs backwards, so that nobody always follows the same neighbour.
             order = list(processes) if number % 2 == 0 else list(processes)[::-1]
             taken = {name: processes[name].turn(steps) for name in order}
@@ -601,9 +620,8 @@ def pythons(arguments: argparse.Namespace) -> dict[str, str]:
     return {backend: python for backend, python in found.items() if python and backend in arguments.backends}
 
 
-def measure_steps(arguments: argparse.Namespace) -> dict[str, Any]:
-    results = {}
-    for workload in ("pictures", "texts"):
+def measure_steps(arguments: argparse.Namespace) -> Results:
+    for workload in set(arguments.workloads) - {"nothing"}:
         for backend, python in pythons(arguments).items():
             for precision in ("float32", "auto") if backend == "torch" else ("float32",):
                 contestant = Contestant(
@@ -614,14 +632,11 @@ def measure_steps(arguments: argparse.Namespace) -> dict[str, Any]:
                 finally:
                     contestant.close()
                 found["load"] = os.getloadavg()[0]
-                results[f"{workload}, {backend}, {found['precision']}"] = found
-                print(f"steps: {workload} {backend} {found['precision']}", file=sys.stderr)
-    return {"results": results}
+                yield f"{workload}, {backend}, {found['precision']}", found
 
 
-def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
-    results = {}
-    for workload, steps in (("pictures", arguments.picture_steps), ("texts", 20)):
+def measure_overhead(arguments: argparse.Namespace) -> Results:
+    for workload in arguments.workloads:
         for backend, python in pythons(arguments).items():
             # MXNet's automatic casts need another loop than the one that everybody writes.
             for precision in ("float32", "bfloat16") if backend == "torch" else ("float32",):
@@ -632,24 +647,21 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
                     kind: (python, backend, (kind, workload, precision, str(arguments.folder)))
                     for kind in ("bare", "engine")
                 }
-                results[name] = race(f"overhead, {name}", contestants, steps, arguments)
-    return {"results": results}
+                steps = TURN.get(workload, arguments.picture_steps)
+                yield name, race(f"overhead, {name}", contestants, steps, arguments)
 
 
-def measure_prefetch(arguments: argparse.Namespace) -> dict[str, Any]:
-    results = {}
+def measure_prefetch(arguments: argparse.Namespace) -> Results:
     for backend, python in pythons(arguments).items():
         contestants = {
             how: (python, backend, ("loading", how, "float32", str(arguments.folder))) for how in ("inline", "prefetch")
         }
         # A thread that works beside the step saves seconds of the clock, none of the CPU.
-        results[backend] = {**race(f"prefetch, {backend}", contestants, 4, arguments), "by": "clock"}
-    return {"results": results}
+        yield backend, {**race(f"prefetch, {backend}", contestants, 4, arguments), "by": "clock"}
 
 
-def measure_compile(arguments: argparse.Namespace) -> dict[str, Any]:
-    results = {}
-    for workload, steps in (("pictures", arguments.picture_steps), ("texts", 10)):
+def measure_compile(arguments: argparse.Namespace) -> Results:
+    for workload in set(arguments.workloads) - {"nothing"}:
         for backend, python in pythons(arguments).items():
             for precision in ("float32", "bfloat16") if backend == "torch" else ("float32",):
                 if precision == "bfloat16" and not arguments.bfloat16:
@@ -659,33 +671,30 @@ def measure_compile(arguments: argparse.Namespace) -> dict[str, Any]:
                     how: (python, backend, ("stepping", how, workload, precision, str(arguments.folder)))
                     for how in ("eager", "compiled")
                 }
-                results[name] = race(f"compile, {name}", contestants, steps, arguments, answers_before=1)
-    return {"results": results}
+                steps = TURN.get(workload, arguments.picture_steps)
+                yield name, race(f"compile, {name}", contestants, steps, arguments, answers_before=1)
 
 
-def measure_memory(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure_memory(arguments: argparse.Namespace) -> Results:
     contestants = {
         f"engine, {backend}": (python, backend, ("engine_memory",)) for backend, python in pythons(arguments).items()
     }
     if arguments.peer_python:
         contestants["GluonCV's loop, mxnet"] = (arguments.peer_python, "mxnet", ("gluoncv_memory",))
-    results: dict[str, Any] = {}
     for name, (python, backend, words) in contestants.items():
         contestant = Contestant(python, backend, words, arguments)
         try:
-            results[name] = contestant.read()
+            found = contestant.read()
         except MissingError as missing:
             print(f"{name} is left out: {missing}", file=sys.stderr)
             continue
         finally:
             contestant.close()
-        growth, error = slope(results[name]["figures"]["step"], results[name]["figures"]["pss"])
-        results[name].update(load=os.getloadavg()[0], growth=growth, error=error)
-        print(f"memory: {name}: {growth:.0f} +- {error:.0f} bytes a step", file=sys.stderr)
-    return {"results": results}
+        growth, error = slope(found["figures"]["step"], found["figures"]["memory"])
+        yield name, {**found, "load": os.getloadavg()[0], "growth": growth, "error": error}
 
 
-MEASURE: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+MEASURE: dict[str, Callable[[argparse.Namespace], Results]] = {
     "steps": measure_steps,
     "overhead": measure_overhead,
     "memory": measure_memory,
@@ -753,6 +762,13 @@ def write_overhead(part: dict[str, Any]) -> tuple[list[str], list[report.Goal]]:
         if name.startswith("pictures"):
             text = f"overhead of the engine in per cent, {name}"
             goals.append(report.Goal(text, 100 * (middle - 1), 2.0, more_is_better=False))
+            other = part["results"].get(name.replace("pictures", "nothing"))
+            if other is not None:
+                # The same clock for both: seconds of the CPU do not mind what else runs.
+                extra = milliseconds(other, "engine", "cpu") - milliseconds(other, "bare", "cpu")
+                share = 100 * extra / milliseconds(result, "bare", "cpu")
+                text = f"the same, by {extra:.1f} ms more a step with a network that does nothing, {name}"
+                goals.append(report.Goal(text, share, 2.0, more_is_better=False))
             if part["device"].startswith("cuda"):
                 extra = milliseconds(result, "engine") - milliseconds(result, "bare")
                 goals.append(
@@ -777,8 +793,8 @@ def write_memory(part: dict[str, Any]) -> tuple[list[str], list[report.Goal]]:
         rows.append(
             (
                 name,
-                f"{figures['pss'][MEMORY_IGNORED // MEMORY_SAMPLE] / 2**20:.0f}",
-                f"{figures['pss'][-1] / 2**20:.0f}",
+                f"{figures['memory'][MEMORY_IGNORED // MEMORY_SAMPLE] / 2**20:.0f}",
+                f"{figures['memory'][-1] / 2**20:.0f}",
                 f"{growth:+.2f} +- {error:.2f}",
                 f"{1000 * blocks:+.0f} +- {1000 * blocks_error:.0f}",
                 f"{backend[-1] / 2**20:.0f}" if backend else "-",
@@ -786,7 +802,7 @@ def write_memory(part: dict[str, Any]) -> tuple[list[str], list[report.Goal]]:
             )
         )
         if name.startswith("engine"):
-            text = f"memory of 2,000 steps, {name}: MiB more in 1,000 steps"
+            text = f"memory, {name}: MiB more in 1,000 steps"
             goals.append(report.Goal(text, growth, 1.0, more_is_better=False))
     header = (
         "MiB",
@@ -801,7 +817,7 @@ def write_memory(part: dict[str, Any]) -> tuple[list[str], list[report.Goal]]:
         *report.table(header, rows),
         "",
         f"Growth by least squares after {MEMORY_IGNORED} steps, with its standard error. The process and its workers "
-        "together, shared pages counted once. On the CPU the backends do not say what they hold.",
+        "together, shared pages counted once, files not at all. On the CPU the backends do not say what they hold.",
     ]
     return lines, goals
 
@@ -907,8 +923,8 @@ def draw(document: dict[str, Any], path: Path) -> None:
             axes.set_title("where the time of a step goes", loc="left", fontsize=11, fontweight="bold")
         else:
             for index, (name, found) in enumerate(results.items()):
-                pss = [value / 2**20 for value in found["figures"]["pss"]]
-                axes.plot(found["figures"]["step"], pss, label=name, color=COLORS[index % len(COLORS)], linewidth=1.2)
+                sizes = [value / 2**20 for value in found["figures"]["memory"]]
+                axes.plot(found["figures"]["step"], sizes, label=name, color=COLORS[index % len(COLORS)], linewidth=1.2)
             axes.set_ylim(bottom=0)
             axes.set_xlabel("step")
             axes.set_ylabel("MiB")
@@ -964,7 +980,11 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter with gluoncv and mxnet, for the peer of the memory's part")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="fewer rounds, at least 3, if those of a pair take longer"
+    )
     parser.add_argument("--picture-steps", type=int, default=1, help="steps of ResNet-18 in a turn (default: 1)")
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false", help="float32 only")
     parser.add_argument("--threads", type=int, default=0, help="threads of each contestant (default: the library's)")
@@ -980,14 +1000,18 @@ def main() -> None:
     if arguments.output is not None and arguments.output.exists():
         before = json.loads(arguments.output.read_text(encoding="utf-8"))
         document = {name: before[name] for name in PARTS if name in before}
+        document = {name: part for name, part in document.items() if part.get("threads") == arguments.threads}
     with tempfile.TemporaryDirectory() as temporary:
         arguments.folder = arguments.folder or Path(temporary)
         make_data(arguments.folder)
         for part in arguments.parts:
-            found = MEASURE[part](arguments)
-            conditions = {"threads": arguments.threads, "device": arguments.device or "cpu", **report.machine()}
-            document[part] = {**conditions, **found}
-            write(document, arguments)  # after every part: an hour's work must not wait for the last minute
+            results = document.get(part, {}).get("results", {})
+            for name, found in MEASURE[part](arguments):
+                # At once, and beside what is there: hours of work must not wait for the last minute.
+                results[name] = {**found, "date": report.machine()["date"]}
+                conditions = {"threads": arguments.threads, "device": arguments.device or "cpu", **report.machine()}
+                document[part] = {**conditions, "results": results}
+                write(document, arguments)
 
 
 def write(document: dict[str, Any], arguments: argparse.Namespace) -> None:

@@ -26,14 +26,14 @@ TEXT_LEARNING_RATE, TEXT_CLIP_NORM = 1e-3, 3.0
 class Pictures(Dataset):
     """Pictures of noise with a label each: float32 of shape (3, size, size), or uint8 (size, size, 3) if ``raw``."""
 
-    def __init__(self, count: int = 1 << 20, size: int = 224, classes: int = 1000, raw: bool = False) -> None:
+    def __init__(self, count: int = 1 << 20, size: int = 224, num_classes: int = 1000, raw: bool = False) -> None:
         random = np.random.default_rng(0)
         if raw:
             self._pictures: Any = random.integers(0, 256, (POOL, size, size, 3), dtype=np.uint8)
         else:
             self._pictures = random.standard_normal((POOL, 3, size, size)).astype(np.float32)
         self._count = count
-        self.classes = tuple(f"class{number}" for number in range(classes))
+        self.classes = tuple(f"class{number}" for number in range(num_classes))
 
     def __len__(self) -> int:
         return self._count
@@ -49,13 +49,26 @@ class Plugin:
     def register_datasets(self, register: Any) -> None:
         register("bench_pictures", "synthetic:Pictures")
 
+    @hookimpl
+    def register_models(self, register: Any) -> None:
+        register("bench_nothing", "synthetic:nothing", task="image_classification", input_shape=(3, 224, 224))
 
-def picture_recipe(precision: str) -> Recipe:
-    """ResNet-18 on pictures that are ready for the network, batch 32: all the time goes into the step."""
+
+def nothing(classes: int = 1000) -> Any:
+    """A network that looks at every 256th pixel: what a step takes with it is what the engine takes."""
+    from glueball import nn
+
+    network = nn.HybridSequential()
+    network.add(nn.Conv2D(4, 1, strides=16), nn.BatchNorm(), nn.GlobalAvgPool2D(), nn.Dense(classes))
+    return network
+
+
+def picture_recipe(precision: str, model: str = "resnet18_v1b") -> Recipe:
+    """A network on pictures that are ready for it, batch 32: all the time goes into the step."""
     return Recipe(
         name="bench-pictures",
         task="image_classification",
-        model=ModelSpec(name="resnet18_v1b"),
+        model=ModelSpec(name=model),
         data=DataSpec(train=Component(name="bench_pictures")),
         optimizer=OptimizerSpec(name="sgd", momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
         learning_rate=LEARNING_RATE,
@@ -69,7 +82,7 @@ def picture_recipe(precision: str) -> Recipe:
 def small_recipe(steps_per_epoch: int, workers: int, worker_type: str) -> Recipe:
     """A ResNet-20 on pictures of 16 x 16 with augmentation: many steps in little time."""
     batch, size = 8, 16
-    options = {"size": size, "classes": 10, "raw": True}
+    options = {"size": size, "num_classes": 10, "raw": True}
 
     def transform(name: str, **options: Any) -> Component:
         return Component(name=name, options=options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import json
 import struct
 from pathlib import Path
@@ -174,6 +175,26 @@ def test_curves_are_drawn(tmp_path: Path, draw: Any) -> None:
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 24)}
     wanted = tuple(int(chart.COLORS[0][start : start + 2], 16) for start in (1, 3, 5))
     assert any(max(abs(a - b) for a, b in zip(color, wanted, strict=True)) < 12 for color in colors)
+
+
+def test_drawing_curves_leaves_nothing_behind(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figures = []
+
+    def count() -> int:
+        from matplotlib.figure import Figure
+
+        # Not isinstance, which asks every object for its class: some warn when they are asked anything.
+        return sum(type(item) is Figure for item in gc.get_objects())
+
+    gc.disable()
+    try:
+        for _ in range(3):
+            curves.draw(HISTORY, tmp_path / "curves.png")
+            figures.append(count())
+    finally:
+        gc.enable()
+    assert figures == [0, 0, 0]
 
 
 def test_curves_of_constant_and_missing_values(tmp_path: Path) -> None:

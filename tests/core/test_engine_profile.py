@@ -185,6 +185,30 @@ def test_overwrite_removes_the_profile_of_the_run_before(tmp_path: Path) -> None
     assert not (tmp_path / "profile.json").exists()
 
 
+def test_curves_are_drawn_the_more_seldom_the_longer_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from glueball.engine import trainer as trainer_module
+
+    now, drawn = [1000.0], []
+
+    def draw(*arguments: object) -> None:
+        drawn.append(now[0])
+        now[0] += 1.5
+
+    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(trainer_module.curves, "draw", draw)
+    trainer = Trainer(recipe(epochs=14), tmp_path / "run", quiet=True, device="cpu")
+    train_epoch = trainer._train_epoch
+
+    def slowly() -> None:
+        train_epoch()
+        now[0] += 25.0
+
+    trainer._train_epoch = slowly  # type: ignore[method-assign]
+    trainer.fit()
+    # After the first epoch, then when a hundred times as long has passed, and at the end.
+    assert drawn == pytest.approx([1025.0, 1025.0 + 1.5 + 6 * 25.0, 1025.0 + 3.0 + 12 * 25.0, 1025.0 + 4.5 + 13 * 25.0])
+
+
 def test_command_line_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = cli.main(["train", "toy", "--epochs", "2", "--device", "cpu", "--profile", "--out", str(tmp_path)])
     out = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,9 @@ def draw(history: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> s
         return "there is no epoch to draw yet"
     if importlib.util.find_spec("matplotlib") is not None:
         _draw_with_matplotlib(panels(history), path, title)
+        # What a figure is made of refers to itself in circles. Python looks for such the more seldom the more objects
+        # there are, and beside a network every drawing would keep some megabytes for a long time.
+        gc.collect()
     elif importlib.util.find_spec("PIL") is not None:
         chart.draw(panels(history), path)
     else:
