@@ -296,6 +296,23 @@ class TestTexts:
         with pytest.raises(OptionError, match="at most 10,000"):
             SentencePieceTokenizer(model=b"", num_best=10**30)
 
+    @pytest.mark.parametrize("path", [3, "/etc/passwd", None, ["x"]])
+    def test_a_description_does_not_choose_what_file_is_read(self, path: object) -> None:
+        from glueball_nlp_embedding_lm.tokenizers import from_description
+        from glueball_nlp_embedding_lm.tokenizers.sentencepiece import SentencePieceTokenizer
+
+        with pytest.raises(DataError, match="holds a path, expected the model itself"):
+            from_description({"name": "sentencepiece", "path": path})
+        if not isinstance(path, str):
+            with pytest.raises(OptionError, match="expects"):
+                SentencePieceTokenizer(path)  # type: ignore[arg-type]
+
+    def test_numbers_that_signal(self, tmp_path: Path) -> None:
+        vectors = self.npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1)}", b"\1\0\0\0\0\0\xf0\x7f")
+        text = self.npy("{'descr': '<U1', 'fortran_order': False, 'shape': (1,)}", b"a\0\0\0")
+        with pytest.raises(DataError, match="not finite"):
+            self.read(tmp_path / "v.npz", self.npz(idx_to_vec=vectors, unknown_token=text, idx_to_token=text))
+
     def test_tables(self, tmp_path: Path) -> None:
         from glueball_nlp_embedding_lm.datasets import TextFile
 

@@ -95,6 +95,10 @@ class SentencePieceTokenizer(Tokenizer):
             raise OptionError(
                 f"The tokeniser 'sentencepiece' expects alpha as a number of at least 0. Received: {alpha!r}."
             )
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise OptionError(
+                f"The tokeniser 'sentencepiece' expects path as a text or a path. Received: {path!r:.80}."
+            )
         content = Path(path).read_bytes() if path is not None else model
         if not isinstance(content, bytes):
             raise OptionError(
@@ -168,6 +172,9 @@ class SentencePieceTokenizer(Tokenizer):
     def from_options(cls, options: Mapping[str, Any]) -> SentencePieceTokenizer:
         """See ``Tokenizer.from_options``."""
         options = dict(options)
+        if "path" in options:
+            # A description comes from a run, which somebody may have shared: it must not choose what is read here.
+            raise DataError("The description of a SentencePiece tokeniser holds a path, expected the model itself.")
         if "model" in options:
             try:
                 options["model"] = base64.b64decode(options["model"], validate=True)

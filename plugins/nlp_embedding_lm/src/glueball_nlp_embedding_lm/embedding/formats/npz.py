@@ -96,7 +96,7 @@ def _read_vectors(file: IO[bytes], name: str, count: int) -> np.ndarray:
             if len(content) < wanted * row_bytes:
                 raise DataError(f"{name} is cut short: {start} of {count} vectors are there.")
             piece = np.frombuffer(content, dtype).reshape(wanted, dimension)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 target = vectors[start : start + wanted]
                 target[...] = piece
             if not np.isfinite(target).all():
