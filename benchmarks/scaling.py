@@ -163,7 +163,7 @@ def main() -> None:
         f"One thread for each process. This machine has {cores} cores, and other work took part of them: the load was "
         f"{min(loads):.1f} to {max(loads):.1f} before the turns. Two processes then wait for cores, and get a larger "
         "share of them than one does, so that the efficiency says little here. The CPU time says more: what it grows "
-        "by goes into exchanging gradients and into smaller parts of a batch, and is the least that is lost elsewhere.",
+        "by goes into exchanging gradients and into smaller parts of a batch.",
         "",
         f"Beyond {cores} processes nothing was measured: more of them than cores only take turns. Over more machines "
         "the time of a step is the computing of its part of the batch, plus what exchanging takes longer than the "
