@@ -7,11 +7,13 @@ The backend is the one that GLUEBALL_BACKEND names. Ends with status 1 if anythi
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,13 +130,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a .json for the figures; the table goes into the .md beside it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=260, help="how many configurations are drawn (default: 260)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="draw no more after so many (default: no limit)"
+    )
     parser.add_argument("--first", type=int, default=0, help="the first of them, to repeat one")
     parser.add_argument("--saving-kills", type=int, default=1000, help="kills during saving alone (default: 1000)")
     parser.add_argument("--keep", type=Path, help="a folder for everything, which is then left there")
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="glueball-resume-"))
     folder.mkdir(parents=True, exist_ok=True)
-    totals = Totals()
+    totals, begin = Totals(), time.monotonic()
     try:
         # First, because this process may have no threads when it forks.
         saving = resume_saving.kill_while_saving(folder / "saving", given.saving_kills, given.seed)
@@ -145,6 +150,9 @@ def main() -> None:
             Server(list(FAMILIES), hash_seed=2, log=folder / "server-2.log") as two,
         ):
             for number in range(given.first, given.first + given.runs):
+                if time.monotonic() - begin > 60 * given.minutes:
+                    print(f"Time is up after {totals.runs} runs.", flush=True)
+                    break
                 place = folder / f"run-{number:04d}"
                 place.mkdir()
                 before = len(totals.problems)
