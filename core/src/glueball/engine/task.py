@@ -34,7 +34,7 @@ class Task:
     """What its runs predict on, as ``glueball predict`` takes it from the command line: "file" or "text"."""
 
     description_keys: tuple[str, ...] = ("model",)
-    """The keys of ``describe()`` that its runs cannot be used without: a ``run.json`` without them is of another task."""
+    """Keys of ``describe()`` that its runs cannot be used without: a ``run.json`` without them is another task's."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -78,8 +78,8 @@ _EVALUATION_SETS: tuple[tuple[str, str, str, str], ...] = (
 @hookimpl
 def register_datasets(register: Register) -> None:
     """The data sets of ``datasets/``, and those of ``embedding/evaluation_sets.py``."""
-    for name, attribute, summary, paper in _EVALUATION_SETS:
-        register(name, f"{_PACKAGE}.embedding.evaluation_sets:{attribute}", summary=summary, paper=paper)
+    for name, attribute, summary, source in _EVALUATION_SETS:
+        register(name, f"{_PACKAGE}.embedding.evaluation_sets:{attribute}", summary=summary, paper=source)
     for name, attribute, summary, paper in _DATASETS:
         target = f"{_PACKAGE}.datasets:{attribute}"
         if paper is None:
