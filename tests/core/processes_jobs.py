@@ -240,7 +240,7 @@ def recipe(kind: str, **changes: Any) -> Recipe:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Makes one run: {"kind", "out", "changes", "options", "stop_after", "signal"} -> what came of it."""
-    real = Trainer._train_batch
+    real, drawing = Trainer._train_batch, Trainer._draw_curves
     calls = 0
 
     def counted(self: Trainer, *arguments: Any) -> Any:
@@ -263,6 +263,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             return {"metrics": dict(result.metrics), "epochs": result.epochs, "ended": result.ended}
     finally:
         Trainer._train_batch = real  # type: ignore[method-assign]
+        Trainer._draw_curves = drawing  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -65,7 +65,8 @@ FAMILIES = (
         "awd_lstm_lm_* standard_lstm_lm_* big_rnn_lm_* elmo_* transformerxl_* textcnn* glove* word2vec* "
         "fasttext* wikitext* gbw esim decomp_att snli bilstm_attention text_file text_classification "
         "text-classification trec mr cr subj mpqa sst sst1 sst2 sst-* sst_* imdb movie_reviews ag_news sogou_news "
-        "dbpedia yelp_* yahoo_answers amazon_*",
+        "dbpedia yelp_* yahoo_answers amazon_* wordsim353 men radinskymturk rarewords simlex999 simverb3500 "
+        "semeval17task2 bakerverb143 yangpowersverb130 googleanalogytestset biggeranalogytestset",
     ),
     Family(
         "glueball-nlp-translation",
