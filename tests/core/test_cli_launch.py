@@ -114,7 +114,9 @@ def test_nothing_outlives_a_launcher_that_is_killed() -> None:
 
 
 def test_a_program_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
     assert cli.main(["launch", "-n", "1", "--", "no-such-program"]) == 2
+    assert signal.getsignal(signal.SIGINT) == before
     assert "'no-such-program' cannot be started: No such file or directory." in capsys.readouterr().err
 
 

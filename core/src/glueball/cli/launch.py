@@ -302,6 +302,7 @@ class _Run:
                 self._running.append(_Running(job, _start(job, inherits=job is jobs[0])))
         except OSError as error:
             self._send(signal.SIGKILL)
+            self._restore_handlers()
             raise OptionError(f"{job.words()[0]!r} cannot be started: {error.strerror or error}.") from error
         for item in self._running:
             for stream, target in ((item.process.stdout, sys.stdout), (item.process.stderr, sys.stderr)):
@@ -315,10 +316,13 @@ class _Run:
             return self._wait()
         finally:
             self._send(signal.SIGKILL)
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
+            self._restore_handlers()
             for reader in self._readers:
                 reader.join(1.0)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _wait(self) -> int:
         failed: list[_Running] = []
