@@ -1,8 +1,8 @@
 """Two-dimensional convolution, with a faster gradient for depthwise ones that skip pixels, in bfloat16 on CPUs.
 
-oneDNN, which computes convolutions on CPUs, takes 10 to 70 times as long for the bfloat16 gradient of the data of a
+oneDNN, which computes convolutions on CPUs, takes many times as long for the bfloat16 gradient of the data of a
 depthwise convolution with stride 2 as with stride 1. The two are one and the same sum, once zeros stand between the
-gradients of a stride: half of MobileNet's training time was spent on four such layers.
+gradients of a stride. MobileNet has four such layers (``benchmarks/models.py`` times its training).
 """
 
 from __future__ import annotations
